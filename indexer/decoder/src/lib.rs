@@ -1,0 +1,8 @@
+//! What happens inside a decoder worker: scan media to a keyframe index, render one keyframe.
+//!
+//! Synchronous, one request at a time; gets bytes, never a path, a URL or a socket other than its own.
+//! The only crate that links FFmpeg.
+
+pub mod packets;
+pub mod render;
+pub mod scan;

@@ -1,0 +1,137 @@
+//! The identity of a picture: one keyframe of one recording's media in one rendition by one render version.
+//!
+//! Every window, URL form and interface that shows the same picture meets here, so it is rendered once, stored
+//! once and has one `ETag`. The key alone knows its stored form and its tag.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::codec::{Malformed, Reader, Writer};
+use crate::id::{RecordingId, Timeline};
+use crate::keyframe_index::KeyframeIndex;
+use crate::rendition::Rendition;
+use crate::time::Timestamp;
+
+/// Raised by every change that alters pixels or their coding; it is part of key and `ETag`.
+///
+/// 1: planes scaled by area, libjpeg-turbo 4:2:0.
+pub const RENDER_VERSION: u16 = 1;
+
+/// A fingerprint of a recording's media: the same after the file moved or grew, another after it was recorded again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MediaId(pub [u8; 8]);
+
+impl MediaId {
+    /// From what identifies the media: its recording and start, and its first keyframe's instant, sizes and
+    /// decoder configuration. Offsets do not count: rewriting a file with its tables in front changes no picture.
+    pub fn new(recording: &RecordingId, start: Timestamp, index: &KeyframeIndex) -> Self {
+        let mut w = Writer::new();
+        w.text(recording.as_str()).signed(start.as_ms());
+        if let Some(first) = index.keyframes.first() {
+            w.signed(first.at_ms);
+            for range in &first.ranges {
+                w.unsigned(range.len.into());
+            }
+            w.raw(&index.configs[usize::from(first.config)].id().0);
+        }
+        let digest = Sha256::digest(w.finish());
+        let mut id = [0; 8];
+        id.copy_from_slice(&digest[..8]);
+        Self(id)
+    }
+}
+
+/// The identity of one picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ThumbKey {
+    /// Whose camera.
+    pub timeline: Timeline,
+    /// Which recording's media.
+    pub media: MediaId,
+    /// Which keyframe: milliseconds after the recording's start.
+    pub at_ms: i64,
+    /// In which rendition.
+    pub rendition: Rendition,
+    /// By which render version.
+    pub version: u16,
+}
+
+impl ThumbKey {
+    /// The stored form: 24 bytes of user and device, 8 of media, 7 of rendition, 2 of version, 8 of instant,
+    /// all big-endian, so that keys of one recording and rendition lie together.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        self.timeline.write(&mut w);
+        w.raw(&self.media.0);
+        self.rendition.write(&mut w);
+        w.raw(&self.version.to_be_bytes()).raw(&self.at_ms.to_be_bytes());
+        w.finish()
+    }
+
+    /// Reads the stored form.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        let key = Self {
+            timeline: Timeline::read(&mut r)?,
+            media: MediaId(r.array()?),
+            rendition: Rendition::read(&mut r)?,
+            version: u16::from_be_bytes(r.array()?),
+            at_ms: i64::from_be_bytes(r.array()?),
+        };
+        r.end()?;
+        Ok(key)
+    }
+
+    /// The strong entity tag, without its quotes: 24 hexadecimal digits.
+    pub fn etag(&self) -> ETag {
+        let digest = Sha256::digest(self.encode());
+        let mut tag = [0; 12];
+        tag.copy_from_slice(&digest[..12]);
+        ETag(tag)
+    }
+}
+
+/// A picture's strong entity tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ETag([u8; 12]);
+
+impl ETag {
+    /// How many digits of the tag `?v=` carries: enough that two pictures of one URL never share it.
+    pub const PREFIX_LEN: usize = 8;
+
+    /// The `?v=` value of this picture.
+    pub fn prefix(&self) -> String {
+        let mut text = self.to_string();
+        text.truncate(Self::PREFIX_LEN);
+        text
+    }
+}
+
+/// The digits without quotes.
+impl fmt::Display for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Key and tag are what caches outside of us hold on to: a change here must be meant.
+    #[test]
+    fn key_and_tag_stay_what_they_are() {
+        let timeline = Timeline {
+            user: "627d8ca8297a3d00019e2abb".parse().expect("id"),
+            device: "627d911f7f58e4f344ca726c".parse().expect("id"),
+        };
+        let rendition = Rendition::thumb(320, 240).expect("size");
+        let key = ThumbKey { timeline, media: MediaId([9; 8]), at_ms: 4000, rendition, version: 1 };
+        assert_eq!(ThumbKey::decode(&key.encode()), Ok(key));
+        assert_eq!(key.encode().len(), 49);
+        assert_eq!(key.etag().to_string(), "b182e935169699a7a6debb91");
+        assert_ne!(key.etag(), ThumbKey { version: 2, ..key }.etag());
+        assert_ne!(key.etag(), ThumbKey { at_ms: 4001, ..key }.etag());
+    }
+}

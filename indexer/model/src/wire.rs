@@ -1,0 +1,197 @@
+//! The protocol on a decoder worker's socket: length-prefixed messages, one exchange at a time.
+//!
+//! 1. the service sends a [`Request`];
+//! 2. while a scan runs, the worker asks for bytes ([`Reply::Read`]) and the service answers with
+//!    [`Request::Bytes`] or [`Request::ReadFailed`];
+//! 3. the worker ends the exchange with [`Reply::Scanned`], [`Reply::Rendered`] or [`Reply::Failed`].
+//!
+//! The worker reads media that strangers made: the service treats every reply as hostile and bounds it. Both
+//! ends come from one build, so the form has no version of its own; [`PROTOCOL`] opens each connection.
+
+use crate::codec::{Malformed, Reader, Writer};
+use crate::fault::Fault;
+use crate::keyframe::DecoderConfig;
+use crate::keyframe_index::KeyframeIndex;
+use crate::rendition::Rendition;
+
+/// What both ends send first; another build is refused by it.
+pub const PROTOCOL: &[u8; 8] = b"stills01";
+
+/// The largest message: a whole keyframe of 8K intra video with room to spare.
+pub const MESSAGE_LEN_MAX: usize = 64 * 1024 * 1024;
+
+/// The most bytes that a scan may ask for in one read.
+pub const READ_LEN_MAX: u32 = 4 * 1024 * 1024;
+
+/// Service to worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Find the keyframes of a media file of `len` bytes.
+    Scan {
+        /// Bytes in the file now.
+        len: u64,
+        /// More will come: what is incomplete at the end is left for later, not an error.
+        growing: bool,
+        /// [`KeyframeIndex::resume`] of the last scan of this file, or empty.
+        resume: Vec<u8>,
+    },
+    /// The bytes that [`Reply::Read`] asked for.
+    Bytes(Vec<u8>),
+    /// The bytes cannot be had; the worker ends the scan with this fault.
+    ReadFailed(Fault),
+    /// Show one keyframe in one or more renditions.
+    Render {
+        /// What the decoder needs beside the bytes.
+        config: DecoderConfig,
+        /// The bytes of the keyframe's ranges, in order.
+        pieces: Vec<Vec<u8>>,
+        /// What to make of the picture.
+        renditions: Vec<Rendition>,
+    },
+}
+
+/// Worker to service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Send `len` bytes (at most [`READ_LEN_MAX`]) from `offset` on.
+    Read {
+        /// From the start of the file.
+        offset: u64,
+        /// How many; never past the file's end.
+        len: u32,
+    },
+    /// The scan is done.
+    Scanned(KeyframeIndex),
+    /// The pictures, in the order of the renditions asked for.
+    Rendered(Vec<Vec<u8>>),
+    /// It cannot be done.
+    Failed(Fault),
+}
+
+impl Request {
+    /// The message's body.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        match self {
+            Self::Scan { len, growing, resume } => {
+                w.byte(0).unsigned(*len).byte(u8::from(*growing)).bytes(resume);
+            }
+            Self::Bytes(bytes) => {
+                w.byte(1).raw(bytes);
+            }
+            Self::ReadFailed(fault) => {
+                w.byte(2);
+                fault.write(&mut w);
+            }
+            Self::Render { config, pieces, renditions } => {
+                w.byte(3).bytes(&config.encode()).unsigned(renditions.len() as u64);
+                renditions.iter().for_each(|rendition| rendition.write(&mut w));
+                w.unsigned(pieces.len() as u64);
+                for piece in pieces {
+                    w.bytes(piece);
+                }
+            }
+        }
+        w.finish()
+    }
+
+    /// Reads a message's body.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        let request = match r.byte()? {
+            0 => Self::Scan { len: r.unsigned()?, growing: r.flag()?, resume: r.bytes()?.to_vec() },
+            1 => Self::Bytes(r.rest().to_vec()),
+            2 => Self::ReadFailed(Fault::read(&mut r)?),
+            3 => {
+                let config = DecoderConfig::decode(r.bytes()?)?;
+                let renditions = (0..r.unsigned()?).map(|_| Rendition::read(&mut r)).collect::<Result<_, _>>()?;
+                let pieces = (0..r.unsigned()?).map(|_| Ok(r.bytes()?.to_vec())).collect::<Result<_, _>>()?;
+                Self::Render { config, pieces, renditions }
+            }
+            _ => return Err(Malformed("request")),
+        };
+        r.end()?;
+        Ok(request)
+    }
+}
+
+impl Reply {
+    /// The message's body.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        match self {
+            Self::Read { offset, len } => {
+                w.byte(0).unsigned(*offset).unsigned((*len).into());
+            }
+            Self::Scanned(index) => {
+                w.byte(1).raw(&index.encode());
+            }
+            Self::Rendered(pictures) => {
+                w.byte(2).unsigned(pictures.len() as u64);
+                for picture in pictures {
+                    w.bytes(picture);
+                }
+            }
+            Self::Failed(fault) => {
+                w.byte(3);
+                fault.write(&mut w);
+            }
+        }
+        w.finish()
+    }
+
+    /// Reads a message's body.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        let reply = match r.byte()? {
+            0 => Self::Read { offset: r.unsigned()?, len: r.unsigned_32()? },
+            1 => Self::Scanned(KeyframeIndex::decode(r.rest())?),
+            2 => {
+                let pictures = (0..r.unsigned()?).map(|_| Ok(r.bytes()?.to_vec())).collect::<Result<_, _>>()?;
+                Self::Rendered(pictures)
+            }
+            3 => Self::Failed(Fault::read(&mut r)?),
+            _ => return Err(Malformed("reply")),
+        };
+        r.end()?;
+        Ok(reply)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::FaultKind;
+    use crate::keyframe::{Codec, Orientation, Packaging};
+
+    #[test]
+    fn messages_survive_the_socket() {
+        let fault = Fault::new(FaultKind::Damaged, "the file has no moov box");
+        let config = DecoderConfig {
+            codec: Codec::H264,
+            packaging: Packaging::Samples { prefix: vec![] },
+            extradata: vec![1],
+            size: (16, 16),
+            sample_aspect: (1, 1),
+            orientation: Orientation::default(),
+        };
+        let renditions = vec![Rendition::thumb(320, 240).expect("size")];
+        for request in [
+            Request::Scan { len: 7, growing: true, resume: vec![1, 2] },
+            Request::Bytes(vec![1, 2, 3]),
+            Request::ReadFailed(fault.clone()),
+            Request::Render { config, pieces: vec![vec![1], vec![]], renditions },
+        ] {
+            assert_eq!(Request::decode(&request.encode()), Ok(request));
+        }
+        for reply in [
+            Reply::Read { offset: 1 << 40, len: 9 },
+            Reply::Scanned(KeyframeIndex::default()),
+            Reply::Rendered(vec![vec![0xff, 0xd8]]),
+            Reply::Failed(fault),
+        ] {
+            assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+        }
+        assert!(Reply::decode(&[9]).is_err());
+    }
+}

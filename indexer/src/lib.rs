@@ -1,0 +1,3 @@
+//! The library behind both programs: recording events in, keyframe indexes and thumbs out.
+
+pub mod clock;
