@@ -1,0 +1,218 @@
+//! A finished scan becomes keyframe pages, coverage and a state. Idempotent: the journal replays it.
+//!
+//! Stored form of [`Finished`] (a journal entry), version 1: timeline, recording id, order of the event that was
+//! scanned, media length, the index as on the decoder's socket.
+
+use stills_model::codec::{Malformed, Reader, Writer};
+use stills_model::event::{Available, EventOrder};
+use stills_model::fault::{Fault, FaultKind};
+use stills_model::id::{RecordingId, Timeline};
+use stills_model::keyframe_index::KeyframeIndex;
+use stills_model::thumb::MediaId;
+use stills_model::time::{DAY_MS, Span, Timestamp};
+
+use super::row::{Indexed, Row};
+use super::settle::Change;
+use super::sled::{Batch, Table};
+use super::{Catalog, CatalogError, Effects, key};
+
+/// What a scan found, of which event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// Whose camera.
+    pub timeline: Timeline,
+    /// Which recording.
+    pub recording: RecordingId,
+    /// The `available` that was scanned; another one by now makes this result worthless.
+    pub order: EventOrder,
+    /// Bytes in the media at the scan.
+    pub media_len: u64,
+    /// All its keyframes.
+    pub index: KeyframeIndex,
+}
+
+impl Finished {
+    /// The stored form.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.byte(1);
+        self.timeline.write(&mut w);
+        w.text(self.recording.as_str());
+        self.order.write(&mut w);
+        w.unsigned(self.media_len).raw(&self.index.encode());
+        w.finish()
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// When the bytes are not such a form.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        if r.byte()? != 1 {
+            return Err(Malformed("finished version"));
+        }
+        let timeline = Timeline::read(&mut r)?;
+        let recording = r.text()?.parse().map_err(|_| Malformed("recording id"))?;
+        let order = EventOrder::read(&mut r)?;
+        let media_len = r.unsigned()?;
+        Ok(Self { timeline, recording, order, media_len, index: KeyframeIndex::decode(r.rest())? })
+    }
+}
+
+/// What a recording covers: what was announced once it is complete, what is indexed while it grows.
+fn covered_span(available: &Available, index: &KeyframeIndex) -> Span {
+    let start = available.start;
+    let measured = start.plus_ms(index.duration_ms.clamp(0, DAY_MS));
+    let end = match available.end {
+        Some(end) if available.growing => end.min(measured),
+        Some(end) => end,
+        None => measured,
+    };
+    Span { start, end: end.max(start) }
+}
+
+/// Keyframes outside the span count only where there is no other, and then the one nearest to it.
+fn only_inside(mut index: KeyframeIndex, span: &Span) -> KeyframeIndex {
+    let outside_ms = |at_ms: i64| at_ms.saturating_sub(span.len_ms()).max(at_ms.saturating_neg()).max(0);
+    if let Some(nearest_ms) = index.keyframes.iter().map(|keyframe| outside_ms(keyframe.at_ms)).min() {
+        index.keyframes.retain(|keyframe| outside_ms(keyframe.at_ms) == nearest_ms);
+        if nearest_ms > 0 {
+            index.keyframes.truncate(1);
+        }
+    }
+    index
+}
+
+impl Catalog {
+    /// Takes the result of a scan. Returns none when the recording was deleted or announced anew meanwhile.
+    ///
+    /// # Errors
+    /// A failing or damaged store; the result can be taken again.
+    pub fn finish(&self, finished: &Finished, now: Timestamp) -> Result<Option<Effects>, CatalogError> {
+        let Finished { timeline, recording, .. } = finished;
+        let _turn = self.lock(timeline);
+        let Some(old) = self.row(timeline, recording)? else { return Ok(None) };
+        let current = old.latest.as_ref().filter(|(order, _)| *order == finished.order && !old.removed);
+        let Some((_, available)) = current else { return Ok(None) };
+        let span = covered_span(available, &finished.index);
+        let index = only_inside(finished.index.clone(), &span);
+        let media = MediaId::new(recording, span.start, &index);
+
+        let mut new = old.clone();
+        (new.to_scan, new.fault, new.attempts, new.gone) = (false, None, 0, false);
+        new.indexed = Some(Indexed {
+            media,
+            span,
+            n_keyframes: u32::try_from(index.keyframes.len()).unwrap_or(u32::MAX),
+            growing: available.growing,
+            media_len: finished.media_len,
+        });
+        // A delete by range could not judge a recording without an end; now it can.
+        new.removed = self.is_removed(timeline, &new)?;
+        if new.removed {
+            new.indexed = None;
+            return self.settle_one(timeline, recording, old, new, now).map(Some);
+        }
+        let batch = self.index_batch(timeline, &old, &media, &index)?;
+        let changes = [Change { recording: recording.clone(), old, new }];
+        let purge = self.settle(timeline, &changes, batch, now)?;
+        let purge = purge.into_iter().map(|media| (*timeline, media)).collect();
+        Ok(Some(Effects { scan: Vec::new(), purge }))
+    }
+
+    /// The pages and configurations to write, and the old ones to remove.
+    fn index_batch(
+        &self,
+        timeline: &Timeline,
+        old: &Row,
+        media: &MediaId,
+        index: &KeyframeIndex,
+    ) -> Result<Batch, CatalogError> {
+        let mut batch = Batch::default();
+        if let Some(before) = &old.indexed {
+            self.delete_pages(timeline, &before.media, &mut batch)?;
+        }
+        if old.indexed.as_ref().is_none_or(|before| before.media != *media) {
+            self.delete_pages(timeline, media, &mut batch)?;
+        }
+        for page in index.pages() {
+            let first_at_ms = page.keyframes.first().map_or(0, |keyframe| keyframe.at_ms);
+            batch.put(&key::page(timeline, media, first_at_ms), &page.encode());
+        }
+        for config in &index.configs {
+            batch.put(&key::config(timeline.user, &config.id()), &config.encode());
+        }
+        Ok(batch)
+    }
+
+    /// Takes the failure of a scan. Returns how many times the recording has failed now, or none when the result
+    /// is of no worth any more.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn fail(
+        &self,
+        timeline: &Timeline,
+        recording: &RecordingId,
+        order: &EventOrder,
+        fault: &Fault,
+        is_final: bool,
+        now: Timestamp,
+    ) -> Result<Option<u32>, CatalogError> {
+        let _turn = self.lock(timeline);
+        let Some(old) = self.row(timeline, recording)? else { return Ok(None) };
+        if old.removed || old.latest.as_ref().is_none_or(|(latest, _)| latest != order) {
+            return Ok(None);
+        }
+        let mut new = old.clone();
+        new.attempts = old.attempts.saturating_add(1);
+        new.to_scan = !is_final;
+        new.fault = Some(fault.clone());
+        new.gone = old.indexed.is_some() && fault.kind == FaultKind::Gone;
+        let attempts = new.attempts;
+        self.settle_one(timeline, recording, old, new, now)?;
+        Ok(Some(attempts))
+    }
+
+    /// Notes that the media of an indexed recording is no longer there.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn note_gone(&self, timeline: &Timeline, recording: &RecordingId, now: Timestamp) -> Result<(), CatalogError> {
+        let _turn = self.lock(timeline);
+        let Some(old) = self.row(timeline, recording)? else { return Ok(()) };
+        if old.indexed.is_none() || old.gone || old.removed {
+            return Ok(());
+        }
+        let new = Row { gone: true, ..old.clone() };
+        self.settle_one(timeline, recording, old, new, now).map(|_| ())
+    }
+
+    /// Completes a growing recording that has fallen silent: it covers what is indexed.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn complete(&self, timeline: &Timeline, recording: &RecordingId, now: Timestamp) -> Result<(), CatalogError> {
+        let _turn = self.lock(timeline);
+        let Some(old) = self.row(timeline, recording)? else { return Ok(()) };
+        let mut new = old.clone();
+        if let (Some((_, available)), Some(indexed)) = (&mut new.latest, &mut new.indexed) {
+            available.growing = false;
+            available.end = Some(indexed.span.end);
+            indexed.growing = false;
+            self.settle_one(timeline, recording, old, new, now)?;
+        }
+        Ok(())
+    }
+
+    /// Whether any table still names work for this recording; used by the pipeline to drop what is done.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub fn forget_pending(&self, timeline: &Timeline, recording: &RecordingId) -> Result<(), CatalogError> {
+        let mut batch = Batch::default();
+        batch.delete(&key::pending(timeline, recording));
+        self.tables.apply(Table::Pending, batch)
+    }
+}

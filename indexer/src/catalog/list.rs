@@ -1,0 +1,183 @@
+//! What exists: coverage of a window, recordings page by page, devices of a user.
+
+use stills_model::coverage::Coverage;
+use stills_model::id::{RecordingId, Timeline, UserId};
+use stills_model::keyframe::Keyframe;
+use stills_model::keyframe_index::KeyframePage;
+use stills_model::thumb::MediaId;
+use stills_model::time::{Day, Span, Timestamp};
+
+use super::row::{Row, State};
+use super::sled::Table;
+use super::{Catalog, CatalogError, key, malformed};
+
+/// A device and the instants between which it has recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Whose camera.
+    pub timeline: Timeline,
+    /// The first covered instant.
+    pub first: Timestamp,
+    /// The last covered instant.
+    pub last: Timestamp,
+}
+
+/// A recording in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The recorder's name of it.
+    pub recording: RecordingId,
+    /// What it covers, or announces.
+    pub span: Span,
+    /// Its row.
+    pub row: Row,
+}
+
+/// One page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordingsPage {
+    /// By start, then id.
+    pub recordings: Vec<Listed>,
+    /// How many there are on all pages.
+    pub n_total: usize,
+}
+
+impl Catalog {
+    /// What is covered in `window`, stretches cut at its ends.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn coverage(&self, timeline: &Timeline, window: &Span) -> Result<Coverage, CatalogError> {
+        // Days are cut at midnight and meet there; a seam may also reach across it, or out of the window.
+        let around = Span { start: window.start.plus_ms(-self.seam_ms), end: window.end.plus_ms(self.seam_ms) };
+        let mut merged = Coverage::new();
+        for day in around.days() {
+            for stretch in self.day_coverage(timeline, day)?.stretches() {
+                merged.insert(*stretch, self.seam_ms);
+            }
+        }
+        Ok(merged)
+    }
+
+    /// The last covered instant before and the first after an instant that is not covered.
+    pub(super) fn covered_around(
+        &self,
+        timeline: &Timeline,
+        instant: Timestamp,
+    ) -> Result<(Option<Timestamp>, Option<Timestamp>), CatalogError> {
+        let key = |day| key::coverage(timeline, day);
+        let (first, last) = (key(Day(i64::MIN)), key(Day(i64::MAX)));
+        let here = key(instant.day());
+        let tables = &self.tables;
+        let mut before = None;
+        for item in tables.range(Table::Timelines, &first, &here).rev() {
+            before = Coverage::decode(&item?.1).map_err(malformed)?.before(instant);
+            if before.is_some() {
+                break;
+            }
+        }
+        let mut after = None;
+        for item in tables.range(Table::Timelines, &here, &last) {
+            after = Coverage::decode(&item?.1).map_err(malformed)?.after(instant);
+            if after.is_some() {
+                break;
+            }
+        }
+        Ok((before, after))
+    }
+
+    /// How many recordings of the window are announced and not indexed yet.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn n_pending(&self, timeline: &Timeline, window: &Span) -> Result<usize, CatalogError> {
+        let entries = self.entries(timeline, window)?;
+        Ok(entries.iter().filter(|entry| entry.state == State::Pending).count())
+    }
+
+    /// The recordings that have a part in `window`, deleted ones left out.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn recordings(
+        &self,
+        timeline: &Timeline,
+        window: &Span,
+        skip: usize,
+        count: usize,
+    ) -> Result<RecordingsPage, CatalogError> {
+        let mut entries = self.entries(timeline, window)?;
+        entries.retain(|entry| entry.state != State::Deleted);
+        entries.sort_by(|a, b| a.precedence().cmp(&b.precedence()));
+        let n_total = entries.len();
+        let mut recordings = Vec::new();
+        for entry in entries.into_iter().skip(skip).take(count) {
+            if let Some(row) = self.row(timeline, &entry.recording)? {
+                recordings.push(Listed { recording: entry.recording, span: entry.span, row });
+            }
+        }
+        Ok(RecordingsPage { recordings, n_total })
+    }
+
+    /// All keyframes of a media, in order, page by page.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn keyframe_pages(&self, timeline: &Timeline, media: &MediaId) -> Result<Vec<KeyframePage>, CatalogError> {
+        let pages = self.tables.prefix(Table::Timelines, &key::pages(timeline, media));
+        pages.map(|item| KeyframePage::decode(&item?.1).map_err(malformed)).collect()
+    }
+
+    /// One keyframe of a media and the page that resolves its configuration.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn keyframe(
+        &self,
+        timeline: &Timeline,
+        media: &MediaId,
+        at_ms: i64,
+    ) -> Result<Option<(Keyframe, KeyframePage)>, CatalogError> {
+        let (from, to) = (key::page(timeline, media, i64::MIN), key::page(timeline, media, at_ms));
+        let Some(item) = self.tables.range(Table::Timelines, &from, &to).next_back() else { return Ok(None) };
+        let page = KeyframePage::decode(&item?.1).map_err(malformed)?;
+        let found = page.keyframes.iter().find(|keyframe| keyframe.at_ms == at_ms).cloned();
+        Ok(found.map(|keyframe| (keyframe, page)))
+    }
+
+    /// The timelines of a user, in order of device.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub(super) fn timelines(&self, user: UserId) -> Result<Vec<Timeline>, CatalogError> {
+        let end = [&user.as_bytes()[..], &[u8::MAX; 14]].concat();
+        let mut from = user.as_bytes().to_vec();
+        let mut timelines = Vec::new();
+        while let Some(item) = self.tables.range(Table::Timelines, &from, &end).next() {
+            let Some(timeline) = key::parse_timeline(&item?.0) else { break };
+            timelines.push(timeline);
+            from = key::device_end(&timeline);
+        }
+        Ok(timelines)
+    }
+
+    /// The devices of a user that have recorded anything, with their first and last covered instants.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn devices(&self, user: UserId) -> Result<Vec<Device>, CatalogError> {
+        let mut devices = Vec::new();
+        for timeline in self.timelines(user)? {
+            let (from, to) = (key::coverage(&timeline, Day(i64::MIN)), key::coverage(&timeline, Day(i64::MAX)));
+            let mut days = self.tables.range(Table::Timelines, &from, &to);
+            let Some(first) = days.next().transpose()? else { continue };
+            let last = days.next_back().transpose()?.unwrap_or_else(|| first.clone());
+            let first = Coverage::decode(&first.1).map_err(malformed)?;
+            let last = Coverage::decode(&last.1).map_err(malformed)?;
+            if let (Some(first), Some(last)) = (first.stretches().first(), last.stretches().last()) {
+                devices.push(Device { timeline, first: first.span.start, last: last.span.end });
+            }
+        }
+        Ok(devices)
+    }
+}

@@ -1,0 +1,298 @@
+//! The frame rule: which keyframe answers for an instant, and what it takes to show it.
+//!
+//! 1. The stretch of coverage that holds the instant; none: say what is there instead ([`Missing`]).
+//! 2. The covering recording: of several, the one that starts last, then the greater id.
+//! 3. The candidates: the keyframes of that recording and of those that touch it (overlap it, or lie within a
+//!    seam of it); in a seam, of those on either side.
+//! 4. The nearest wins; of two equally near the later; of two at one instant the recording that takes precedence.
+//! 5. Candidates without any keyframe: the nearest keyframe of the whole stretch.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use stills_model::coverage::Coverage;
+use stills_model::fault::Fault;
+use stills_model::id::{RecordingId, Timeline};
+use stills_model::keyframe::nearer;
+use stills_model::keyframe_index::KeyframePage;
+use stills_model::thumb::MediaId;
+use stills_model::time::{Span, Timestamp};
+
+use super::row::{Entry, State};
+use super::settle::SETTLED_AFTER_MS;
+use super::sled::Table;
+use super::{Catalog, CatalogError, key, malformed};
+
+/// How many recordings without a keyframe are looked through for one that has some.
+const EMPTY_RECORDINGS_MAX: usize = 64;
+
+/// The keyframe that answers for an instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// Whose camera.
+    pub timeline: Timeline,
+    /// Of which recording.
+    pub recording: RecordingId,
+    /// Of which media.
+    pub media: MediaId,
+    /// Milliseconds after the recording's start.
+    pub at_ms: i64,
+    /// Wall clock of the keyframe.
+    pub timestamp: Timestamp,
+    /// The instant that was asked.
+    pub asked: Timestamp,
+    /// The answer may change within seconds: the recording grows, or a recording that is expected to follow may
+    /// bring a nearer keyframe.
+    pub is_settled: bool,
+    /// When the recording is to disappear.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Located {
+    /// Signed milliseconds from the instant asked to the keyframe shown.
+    pub fn distance_ms(&self) -> i64 {
+        self.timestamp.since_ms(self.asked)
+    }
+}
+
+/// Why no keyframe answers for an instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// The device has recorded nothing at all.
+    NotRecorded,
+    /// Nothing is recorded at the instant.
+    Gap {
+        /// The last covered instant before it.
+        covered_before: Option<Timestamp>,
+        /// The first covered instant after it.
+        covered_after: Option<Timestamp>,
+    },
+    /// What was recorded there is deleted.
+    Deleted,
+    /// A recording is announced there and not indexed yet.
+    NotIndexed,
+    /// The recording there could not be indexed.
+    Failed(Fault),
+}
+
+/// Answers the frame rule for instants of one window, reading what they share once.
+#[derive(Debug)]
+pub struct Locator<'a> {
+    catalog: &'a Catalog,
+    timeline: Timeline,
+    coverage: Coverage,
+    /// Entries that have a part in the window or touch one that has, by start then id.
+    entries: Vec<Entry>,
+    /// What the entries were read for.
+    read: Span,
+    pages: HashMap<(MediaId, i64), Arc<KeyframePage>>,
+    now: Timestamp,
+}
+
+impl Catalog {
+    /// Answers for instants inside `window`.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn locator(&self, timeline: Timeline, window: Span, now: Timestamp) -> Result<Locator<'_>, CatalogError> {
+        let coverage = self.coverage(&timeline, &window)?;
+        let mut locator = Locator {
+            catalog: self,
+            timeline,
+            coverage,
+            entries: Vec::new(),
+            read: window,
+            pages: HashMap::new(),
+            now,
+        };
+        locator.read_entries(window)?;
+        Ok(locator)
+    }
+
+    /// Answers for one instant.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn locate(
+        &self,
+        timeline: Timeline,
+        asked: Timestamp,
+        now: Timestamp,
+    ) -> Result<Result<Located, Missing>, CatalogError> {
+        self.locator(timeline, Span { start: asked, end: asked }, now)?.locate(asked)
+    }
+}
+
+/// A keyframe that might be the answer, with the precedence of its recording.
+struct Candidate<'e> {
+    entry: &'e Entry,
+    at_ms: i64,
+    timestamp: Timestamp,
+}
+
+impl Locator<'_> {
+    /// The keyframe that answers for `asked`, which lies in the locator's window.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn locate(&mut self, asked: Timestamp) -> Result<Result<Located, Missing>, CatalogError> {
+        let Some(stretch) = self.coverage.at(asked) else { return Ok(Err(self.missing(asked)?)) };
+        let Some((entry, at_ms)) = self.nearest(asked, &stretch.span)? else {
+            return Ok(Err(Missing::NotRecorded));
+        };
+        let timestamp = entry.span.start.plus_ms(at_ms);
+        let is_settled = entry.state != State::Growing && self.is_settled(asked, timestamp, &stretch.span);
+        Ok(Ok(Located {
+            timeline: self.timeline,
+            recording: entry.recording,
+            media: entry.media,
+            at_ms,
+            timestamp,
+            asked,
+            is_settled,
+            expires_at: entry.expires_at,
+        }))
+    }
+
+    /// Reads the entries of `span` and of what may touch them.
+    fn read_entries(&mut self, span: Span) -> Result<(), CatalogError> {
+        let seam_ms = self.catalog.seam_ms();
+        let around = Span { start: span.start.plus_ms(-seam_ms), end: span.end.plus_ms(seam_ms) };
+        self.entries = self.catalog.entries(&self.timeline, &around)?;
+        self.entries.sort_by(|a, b| a.precedence().cmp(&b.precedence()));
+        self.read = span;
+        Ok(())
+    }
+
+    fn nearest(&mut self, asked: Timestamp, stretch: &Span) -> Result<Option<(Entry, i64)>, CatalogError> {
+        // What touches the covering recording may lie outside what was read: read again around it.
+        if let Some(covering) = self.covering(asked).map(|entry| entry.span)
+            && !self.read.encloses(&covering)
+        {
+            let start = self.read.start.min(covering.start);
+            self.read_entries(Span { start, end: self.read.end.max(covering.end) })?;
+        }
+        let covering = self.covering(asked).map_or(Span { start: asked, end: asked }, |entry| entry.span);
+        let seam_ms = self.catalog.seam_ms();
+        let touching = |entry: &&Entry| {
+            entry.is_covering() && entry.span.distance_ms(&covering) <= seam_ms && entry.n_keyframes > 0
+        };
+        let mut candidates: Vec<Entry> = self.entries.iter().filter(touching).cloned().collect();
+        if candidates.is_empty() {
+            candidates = self.with_keyframes_in(stretch, asked)?;
+        }
+        // The nearest recordings first, so that the others need not be looked into.
+        let here = Span { start: asked, end: asked };
+        candidates.sort_by_key(|entry| entry.span.distance_ms(&here));
+        let mut best: Option<Candidate<'_>> = None;
+        for entry in &candidates {
+            // A keyframe outside its recording's span is the only one it has, wherever that lies.
+            let reach_ms = if entry.n_keyframes == 1 { 0 } else { entry.span.distance_ms(&here) };
+            if best.as_ref().is_some_and(|best| best.timestamp.since_ms(asked).abs() < reach_ms) {
+                continue;
+            }
+            let Some(at_ms) = self.nearest_in(entry, asked)? else { continue };
+            let candidate = Candidate { entry, at_ms, timestamp: entry.span.start.plus_ms(at_ms) };
+            best = Some(match best {
+                None => candidate,
+                Some(best) => better(asked, best, candidate),
+            });
+        }
+        Ok(best.map(|best| (best.entry.clone(), best.at_ms)))
+    }
+
+    /// Of the recordings that cover the instant, the one that is shown.
+    fn covering(&self, asked: Timestamp) -> Option<&Entry> {
+        // Sorted by precedence, so the last that matches.
+        self.entries.iter().rev().find(|entry| entry.is_covering() && entry.span.contains(asked))
+    }
+
+    /// Recordings of the stretch that have keyframes, nearest first, where none of the candidates has any.
+    fn with_keyframes_in(&self, stretch: &Span, asked: Timestamp) -> Result<Vec<Entry>, CatalogError> {
+        let here = Span { start: asked, end: asked };
+        let mut all = self.catalog.entries(&self.timeline, stretch)?;
+        all.retain(|entry| entry.is_covering() && entry.n_keyframes > 0);
+        all.sort_by_key(|entry| entry.span.distance_ms(&here));
+        all.truncate(EMPTY_RECORDINGS_MAX);
+        Ok(all)
+    }
+
+    /// The instant of a recording's keyframe nearest to `asked`.
+    fn nearest_in(&mut self, entry: &Entry, asked: Timestamp) -> Result<Option<i64>, CatalogError> {
+        let target_ms = asked.since_ms(entry.span.start);
+        let pages_key = |at_ms| key::page(&self.timeline, &entry.media, at_ms);
+        let below =
+            self.catalog.tables.range(Table::Timelines, &pages_key(i64::MIN), &pages_key(target_ms)).next_back();
+        let above = self
+            .catalog
+            .tables
+            .range(Table::Timelines, &pages_key(target_ms.saturating_add(1)), &pages_key(i64::MAX))
+            .next();
+        let mut best: Option<i64> = None;
+        for item in [below, above].into_iter().flatten() {
+            let (key, value) = item?;
+            for at_ms in self.instants(entry.media, &key, &value)? {
+                best = Some(best.map_or(at_ms, |best| {
+                    let t = Timestamp::from_ms;
+                    nearer(t(target_ms), t(best), t(at_ms)).as_ms()
+                }));
+            }
+        }
+        Ok(best)
+    }
+
+    fn instants(&mut self, media: MediaId, key: &[u8], value: &[u8]) -> Result<Vec<i64>, CatalogError> {
+        let first = key.last_chunk::<8>().map_or(0, |raw| i64::from_be_bytes(*raw));
+        let page = match self.pages.get(&(media, first)) {
+            Some(page) => Arc::clone(page),
+            None => {
+                let page = Arc::new(KeyframePage::decode(value).map_err(malformed)?);
+                self.pages.insert((media, first), Arc::clone(&page));
+                page
+            }
+        };
+        Ok(page.keyframes.iter().map(|keyframe| keyframe.at_ms).collect())
+    }
+
+    /// Whether no recording that is expected to follow can bring a nearer keyframe.
+    fn is_settled(&self, asked: Timestamp, shown: Timestamp, stretch: &Span) -> bool {
+        let distance_ms = shown.since_ms(asked).abs();
+        let fresh = |edge: Timestamp| self.now.since_ms(edge) <= SETTLED_AFTER_MS;
+        let seam_ms = self.catalog.seam_ms();
+        let to_end_ms = (stretch.end.since_ms(asked) - seam_ms).max(0);
+        let to_start_ms = (asked.since_ms(stretch.start) - seam_ms).max(0);
+        let from_end = fresh(stretch.end) && to_end_ms <= distance_ms && distance_ms > 0;
+        let from_start = fresh(stretch.start) && to_start_ms < distance_ms;
+        !from_end && !from_start
+    }
+
+    /// What to say of an instant that is not covered.
+    fn missing(&self, asked: Timestamp) -> Result<Missing, CatalogError> {
+        let here: Vec<&Entry> = self.entries.iter().filter(|entry| entry.span.contains(asked)).collect();
+        let in_state = |state: State| here.iter().find(|entry| entry.state == state);
+        if in_state(State::Pending).is_some() {
+            return Ok(Missing::NotIndexed);
+        }
+        if let Some(entry) = in_state(State::Failed) {
+            let row = self.catalog.row(&self.timeline, &entry.recording)?;
+            if let Some(fault) = row.and_then(|row| row.fault) {
+                return Ok(Missing::Failed(fault));
+            }
+        }
+        if in_state(State::Deleted).is_some() {
+            return Ok(Missing::Deleted);
+        }
+        let (covered_before, covered_after) = self.catalog.covered_around(&self.timeline, asked)?;
+        Ok(match (covered_before, covered_after) {
+            (None, None) => Missing::NotRecorded,
+            _ => Missing::Gap { covered_before, covered_after },
+        })
+    }
+}
+
+fn better<'e>(asked: Timestamp, a: Candidate<'e>, b: Candidate<'e>) -> Candidate<'e> {
+    if a.timestamp == b.timestamp {
+        return if a.entry.precedence() < b.entry.precedence() { b } else { a };
+    }
+    if nearer(asked, a.timestamp, b.timestamp) == a.timestamp { a } else { b }
+}

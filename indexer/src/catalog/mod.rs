@@ -1,0 +1,179 @@
+//! The catalog: which recordings exist, what they cover, where their keyframes lie. Derived from the journal.
+//!
+//! Every call is synchronous and short; callers run it on their own threads ([`crate::threads`]), never on an
+//! async one. Writes to one timeline take turns (a lock per shard); reads never wait for them and see each
+//! write whole or not at all, since a write is one batch.
+//!
+//! - [`apply`]: an event changes rows; the state is the same whatever the order of arrival.
+//! - [`finish`]: a finished scan becomes coverage and keyframe pages.
+//! - [`settle`]: what either means for coverage, entries and epochs, in one place.
+//! - [`locate`]: the frame rule: which keyframe answers for an instant.
+//! - [`list`]: coverage, recordings and devices for search and for people.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use stills_model::codec::Malformed;
+use stills_model::event::EventOrder;
+use stills_model::id::{RecordingId, Timeline, UserId};
+use stills_model::keyframe::{ConfigId, DecoderConfig};
+use stills_model::time::{Span, Timestamp};
+
+mod key;
+pub mod row;
+mod sled;
+
+mod apply;
+mod finish;
+mod settle;
+
+mod list;
+mod locate;
+
+pub use apply::{Effects, Received};
+pub use finish::Finished;
+pub use list::{Device, Listed, RecordingsPage};
+pub use locate::{Located, Locator, Missing};
+pub use sled::{Opened, StoreError as CatalogError};
+
+use row::Row;
+use sled::{Table, Tables};
+
+/// Locks for writers; more than any machine has writers at once.
+const SHARDS: usize = 64;
+
+/// For how long an event's identity is remembered.
+const SEEN_MS: i64 = 24 * 3_600_000;
+
+/// The open catalog.
+#[derive(Debug)]
+pub struct Catalog {
+    tables: Tables,
+    shards: Vec<Mutex<()>>,
+    /// Tells this store from every other and from itself before a rebuild.
+    incarnation: String,
+    /// Recordings this close are one coverage.
+    seam_ms: i64,
+}
+
+fn malformed(_: Malformed) -> CatalogError {
+    CatalogError::Damaged { table: "timelines.v1" }
+}
+
+impl Catalog {
+    /// Opens the catalog in `dir`; `incarnation` is used when the store is new.
+    ///
+    /// # Errors
+    /// When no store can be opened or created there.
+    pub fn open(dir: &Path, seam_ms: i64, incarnation: &str) -> Result<(Self, Opened), CatalogError> {
+        let (tables, opened) = Tables::open(dir)?;
+        let known = tables.get(Table::Meta, b"incarnation")?.and_then(|raw| String::from_utf8(raw).ok());
+        let incarnation = match known {
+            Some(known) => known,
+            None => {
+                tables.replace(Table::Meta, b"incarnation", incarnation.as_bytes())?;
+                incarnation.to_owned()
+            }
+        };
+        let shards = (0..SHARDS).map(|_| Mutex::new(())).collect();
+        Ok((Self { tables, shards, incarnation, seam_ms }, opened))
+    }
+
+    /// How far apart recordings may lie and still be one coverage, in milliseconds.
+    pub fn seam_ms(&self) -> i64 {
+        self.seam_ms
+    }
+
+    /// Whether an event with this identity was taken in the last 24 hours.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub fn is_seen(&self, user: UserId, order: &EventOrder, now: Timestamp) -> Result<bool, CatalogError> {
+        let value = self.tables.get(Table::Seen, &key::seen(user, order))?;
+        let at = value.and_then(|raw| raw.try_into().ok()).map(i64::from_be_bytes);
+        Ok(at.is_some_and(|at| now.as_ms().saturating_sub(at) < SEEN_MS))
+    }
+
+    /// The row of a recording.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn row(&self, timeline: &Timeline, recording: &RecordingId) -> Result<Option<Row>, CatalogError> {
+        let value = self.tables.get(Table::Timelines, &key::row(timeline, recording))?;
+        value.map(|raw| Row::decode(&raw).map_err(malformed)).transpose()
+    }
+
+    /// A decoder configuration that a keyframe page names.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn config(&self, user: UserId, id: &ConfigId) -> Result<Option<DecoderConfig>, CatalogError> {
+        let value = self.tables.get(Table::Timelines, &key::config(user, id))?;
+        value.map(|raw| DecoderConfig::decode(&raw).map_err(malformed)).transpose()
+    }
+
+    /// Every recording with work left to do, as it stood at some moment during the walk.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub fn pending(&self) -> Result<Vec<(Timeline, RecordingId)>, CatalogError> {
+        let all = self.tables.prefix(Table::Pending, b"");
+        all.filter_map(|item| item.map(|(key, _)| key::parse_pending(&key)).transpose()).collect()
+    }
+
+    /// The epochs of the buckets that a window touches, as one header value: what NGINX keys its pictures with.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub fn epoch(&self, timeline: &Timeline, window: &Span) -> Result<String, CatalogError> {
+        let mut text = String::new();
+        for bucket in window.buckets() {
+            let sequence = self.epoch_of(&key::epoch(timeline, bucket))?;
+            let separator = if text.is_empty() { "" } else { "." };
+            text.push_str(&format!("{separator}{}-{sequence}", self.incarnation));
+        }
+        Ok(text)
+    }
+
+    fn epoch_of(&self, key: &[u8]) -> Result<u64, CatalogError> {
+        let value = self.tables.get(Table::Timelines, key)?;
+        Ok(value.and_then(|raw| raw.try_into().ok()).map_or(0, u64::from_be_bytes))
+    }
+
+    /// How far each journal file is applied, as the journal's own opaque text.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub fn checkpoint(&self) -> Result<Option<Vec<u8>>, CatalogError> {
+        self.tables.get(Table::Meta, b"checkpoint")
+    }
+
+    /// Remembers how far the journal is applied; all that was applied before is handed to the disk first.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub fn set_checkpoint(&self, value: &[u8]) -> Result<(), CatalogError> {
+        self.tables.flush()?;
+        self.tables.replace(Table::Meta, b"checkpoint", value)?;
+        self.tables.flush()
+    }
+
+    /// Bytes on disk.
+    pub fn size_on_disk(&self) -> u64 {
+        self.tables.size_on_disk()
+    }
+
+    fn lock(&self, timeline: &Timeline) -> MutexGuard<'_, ()> {
+        let hash =
+            timeline.key().iter().fold(0usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+        // A writer that panicked left nothing half-done: its batch was not applied.
+        self.shards[hash % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_all(&self) -> Vec<MutexGuard<'_, ()>> {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

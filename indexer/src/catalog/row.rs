@@ -1,0 +1,241 @@
+//! What the catalog remembers of a recording: its row, and the entry by which it is found by time.
+//!
+//! Stored forms, version 1: fields in the order of the structs, each form behind a version byte.
+
+use stills_model::codec::{Malformed, Reader, Writer};
+use stills_model::event::{Available, EventOrder};
+use stills_model::fault::Fault;
+use stills_model::id::RecordingId;
+use stills_model::thumb::MediaId;
+use stills_model::time::{Span, Timestamp};
+
+const VERSION: u8 = 1;
+
+/// The state of a recording as callers see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// Announced, not scanned yet.
+    Pending = 0,
+    /// Scanned and complete.
+    Indexed = 1,
+    /// Scanned so far; more will come.
+    Growing = 2,
+    /// Could not be scanned; the reason is kept.
+    Failed = 3,
+    /// Its media is no longer there; what is stored of it is still served.
+    Gone = 4,
+    /// Deleted; kept only so that late events cannot bring it back.
+    Deleted = 5,
+}
+
+impl State {
+    const ALL: [Self; 6] = [Self::Pending, Self::Indexed, Self::Growing, Self::Failed, Self::Gone, Self::Deleted];
+
+    /// The word on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Indexed => "indexed",
+            Self::Growing => "growing",
+            Self::Failed => "failed",
+            Self::Gone => "gone",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let byte = r.byte()?;
+        Self::ALL.into_iter().find(|state| *state as u8 == byte).ok_or(Malformed("state"))
+    }
+}
+
+/// What the last finished scan found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Indexed {
+    /// Fingerprint of the media.
+    pub media: MediaId,
+    /// The stretch of coverage it gives.
+    pub span: Span,
+    /// How many keyframes are stored.
+    pub n_keyframes: u32,
+    /// More will come.
+    pub growing: bool,
+    /// Bytes in the media at the scan.
+    pub media_len: u64,
+}
+
+/// All that is known of one recording id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Row {
+    /// The `available` with the greatest order.
+    pub latest: Option<(EventOrder, Available)>,
+    /// The `deleted` by recording id with the greatest order.
+    pub deleted: Option<EventOrder>,
+    /// Whether any delete hits `latest`.
+    pub removed: bool,
+    /// What the last finished scan found, of `latest` or of an `available` before it.
+    pub indexed: Option<Indexed>,
+    /// Whether `latest` still has to be scanned.
+    pub to_scan: bool,
+    /// Why the last scan of `latest` failed.
+    pub fault: Option<Fault>,
+    /// How many scans of `latest` failed.
+    pub attempts: u32,
+    /// The media was found missing after it had been indexed.
+    pub gone: bool,
+}
+
+impl Row {
+    /// The state as callers see it.
+    pub fn state(&self) -> State {
+        match (&self.indexed, self.removed || self.latest.is_none()) {
+            (_, true) => State::Deleted,
+            (Some(_), false) if self.gone => State::Gone,
+            (Some(indexed), false) if indexed.growing => State::Growing,
+            (Some(_), false) => State::Indexed,
+            (None, false) if self.fault.is_some() => State::Failed,
+            (None, false) => State::Pending,
+        }
+    }
+
+    /// Whether it gives coverage.
+    pub fn is_covering(&self) -> bool {
+        matches!(self.state(), State::Indexed | State::Growing | State::Gone)
+    }
+
+    /// Whether the pipeline has something left to do: a scan, or watching a recording that grows.
+    pub fn has_work(&self) -> bool {
+        let growing = self.latest.as_ref().is_some_and(|(_, available)| available.growing);
+        !self.removed && self.latest.is_some() && (self.to_scan || growing)
+    }
+
+    /// The stretch it covers, or announces while it covers none.
+    pub fn span(&self) -> Option<Span> {
+        match (&self.indexed, &self.latest) {
+            (Some(indexed), _) => Some(indexed.span),
+            (None, Some((_, available))) => available.span().or(Span::new(available.start, available.start)),
+            (None, None) => None,
+        }
+    }
+
+    /// What look-ups by time see of it.
+    pub fn entry(&self, recording: &RecordingId) -> Option<Entry> {
+        let indexed = self.indexed.as_ref();
+        Some(Entry {
+            recording: recording.clone(),
+            span: self.span()?,
+            state: self.state(),
+            media: indexed.map_or(MediaId([0; 8]), |indexed| indexed.media),
+            n_keyframes: indexed.map_or(0, |indexed| indexed.n_keyframes),
+            expires_at: self.latest.as_ref().and_then(|(_, available)| available.expires_at),
+        })
+    }
+
+    /// The stored form.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.byte(VERSION).byte(u8::from(self.latest.is_some()));
+        if let Some((order, available)) = &self.latest {
+            order.write(&mut w);
+            available.write(&mut w);
+        }
+        w.byte(u8::from(self.deleted.is_some()));
+        if let Some(order) = &self.deleted {
+            order.write(&mut w);
+        }
+        w.byte(u8::from(self.removed)).byte(u8::from(self.indexed.is_some()));
+        if let Some(indexed) = &self.indexed {
+            w.raw(&indexed.media.0).signed(indexed.span.start.as_ms()).signed(indexed.span.len_ms());
+            w.unsigned(indexed.n_keyframes.into()).byte(u8::from(indexed.growing)).unsigned(indexed.media_len);
+        }
+        w.byte(u8::from(self.to_scan)).byte(u8::from(self.fault.is_some()));
+        if let Some(fault) = &self.fault {
+            fault.write(&mut w);
+        }
+        w.unsigned(self.attempts.into()).byte(u8::from(self.gone));
+        w.finish()
+    }
+
+    /// Reads the stored form.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        if r.byte()? != VERSION {
+            return Err(Malformed("recording row version"));
+        }
+        let latest = if r.flag()? { Some((EventOrder::read(&mut r)?, Available::read(&mut r)?)) } else { None };
+        let deleted = if r.flag()? { Some(EventOrder::read(&mut r)?) } else { None };
+        let removed = r.flag()?;
+        let indexed = if r.flag()? {
+            let media = MediaId(r.array()?);
+            let start = Timestamp::from_ms(r.signed()?);
+            let span = Span::new(start, start.plus_ms(r.signed()?)).ok_or(Malformed("span"))?;
+            let n_keyframes = r.unsigned_32()?;
+            Some(Indexed { media, span, n_keyframes, growing: r.flag()?, media_len: r.unsigned()? })
+        } else {
+            None
+        };
+        let to_scan = r.flag()?;
+        let fault = if r.flag()? { Some(Fault::read(&mut r)?) } else { None };
+        let row =
+            Self { latest, deleted, removed, indexed, to_scan, fault, attempts: r.unsigned_32()?, gone: r.flag()? };
+        r.end()?;
+        Ok(row)
+    }
+}
+
+/// What a look-up by time needs of a recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Which recording.
+    pub recording: RecordingId,
+    /// What it covers, or announces.
+    pub span: Span,
+    /// Its state.
+    pub state: State,
+    /// Its media; meaningless before the first scan.
+    pub media: MediaId,
+    /// How many keyframes are stored of it.
+    pub n_keyframes: u32,
+    /// When it is to disappear.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Entry {
+    /// Whether it gives coverage.
+    pub fn is_covering(&self) -> bool {
+        matches!(self.state, State::Indexed | State::Growing | State::Gone)
+    }
+
+    /// Which of two recordings that cover the same instant is shown: the one that starts last, then the greater id.
+    pub fn precedence(&self) -> (Timestamp, &RecordingId) {
+        (self.span.start, &self.recording)
+    }
+
+    /// The stored form; start and recording id stand in the key.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.byte(VERSION).signed(self.span.len_ms()).byte(self.state as u8).raw(&self.media.0);
+        w.unsigned(self.n_keyframes.into()).optional_signed(self.expires_at.map(Timestamp::as_ms));
+        w.finish()
+    }
+
+    /// Reads the stored form.
+    pub fn decode(start: Timestamp, recording: RecordingId, bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        if r.byte()? != VERSION {
+            return Err(Malformed("recording entry version"));
+        }
+        let span = Span::new(start, start.plus_ms(r.signed()?)).ok_or(Malformed("span"))?;
+        let entry = Self {
+            recording,
+            span,
+            state: State::read(&mut r)?,
+            media: MediaId(r.array()?),
+            n_keyframes: r.unsigned_32()?,
+            expires_at: r.optional_signed()?.map(Timestamp::from_ms),
+        };
+        r.end()?;
+        Ok(entry)
+    }
+}

@@ -1,0 +1,295 @@
+//! The catalog's tables on sled 0.34: ordered keys, checked values, atomic batches. Knows bytes, no domain.
+//!
+//! One of the two files that name sled. What sled does not promise is made up for here or by the caller:
+//! every value carries its own CRC-32C (one flipped bit on disk otherwise comes back as data or as a spin),
+//! values stay small, there are no merge operators, and nothing is ground state: whatever this directory holds
+//! is rebuilt from the journal. sled may panic or block on a damaged file, so it is opened on a thread of its
+//! own under a time limit, and callers run every call on their own few threads, never on an async one.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Memory for sled's page cache. Resident memory follows it only while values are small.
+const PAGE_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How often sled writes what it has buffered. A crash loses at most this much, and the journal brings it back.
+const FLUSH_EVERY_MS: u64 = 300;
+
+/// 10 million rows opened in 10.8 s at worst; beyond this the directory counts as damaged.
+const OPEN_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// The catalog cannot answer.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// sled reported an error.
+    #[error("the catalog's store failed: {0}")]
+    Sled(#[from] sled::Error),
+    /// A value's check sum or form is wrong.
+    #[error("the catalog holds a damaged value in table {table}")]
+    Damaged {
+        /// The tree's name.
+        table: &'static str,
+    },
+    /// sled panicked or did not open in time.
+    #[error("the catalog's store could not be opened: {0}")]
+    Open(String),
+}
+
+/// Which tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Table {
+    /// All that belongs to timelines: rows, coverage, keyframe pages, epochs, deletes, decoder configurations.
+    Timelines,
+    /// Recordings with work left to do.
+    Pending,
+    /// Event identities of the last 24 hours.
+    Seen,
+    /// The store's own facts: incarnation, how far the journal is applied.
+    Meta,
+}
+
+impl Table {
+    const ALL: [Self; 4] = [Self::Timelines, Self::Pending, Self::Seen, Self::Meta];
+
+    /// The tree's name; the number is its schema.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Timelines => "timelines.v1",
+            Self::Pending => "pending.v1",
+            Self::Seen => "seen.v1",
+            Self::Meta => "meta.v1",
+        }
+    }
+}
+
+/// The open store.
+pub(super) struct Tables {
+    db: sled::Db,
+    trees: [sled::Tree; 4],
+}
+
+impl std::fmt::Debug for Tables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tables").finish_non_exhaustive()
+    }
+}
+
+/// Changes to one table that happen together or not at all.
+#[derive(Debug, Default)]
+pub(super) struct Batch(sled::Batch);
+
+impl Batch {
+    /// Sets a key.
+    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.0.insert(key, seal(value));
+    }
+
+    /// Removes a key.
+    pub(super) fn delete(&mut self, key: &[u8]) {
+        self.0.remove(key);
+    }
+}
+
+/// How an opening went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// As it was left.
+    AsIs,
+    /// After its snapshots were removed, which alone brings every key back when a snapshot is what is damaged.
+    WithoutSnapshots,
+    /// Empty: the damaged directory was set aside.
+    SetAside,
+}
+
+impl Tables {
+    /// Opens the directory, going down the recovery ladder as far as it has to: as it is; without its
+    /// snapshots; set aside and empty, to be rebuilt from the journal.
+    ///
+    /// # Errors
+    /// When not even an empty store can be opened (permissions, a full disk).
+    pub(super) fn open(dir: &Path) -> Result<(Self, Opened), StoreError> {
+        match open_in_time(dir) {
+            Ok(tables) => return Ok((tables, Opened::AsIs)),
+            Err(error) => tracing::error!(%error, "the catalog does not open; removing its snapshots"),
+        }
+        remove_snapshots(dir);
+        match open_in_time(dir) {
+            Ok(tables) => return Ok((tables, Opened::WithoutSnapshots)),
+            Err(error) => tracing::error!(%error, "the catalog is damaged; setting it aside and rebuilding"),
+        }
+        let mut aside: PathBuf = dir.to_owned();
+        aside.set_extension("damaged");
+        let _ = std::fs::remove_dir_all(&aside);
+        std::fs::rename(dir, &aside).map_err(|error| StoreError::Open(error.to_string()))?;
+        open_in_time(dir).map(|tables| (tables, Opened::SetAside))
+    }
+
+    fn tree(&self, table: Table) -> &sled::Tree {
+        &self.trees[table as usize]
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// A failing store or a damaged value.
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.tree(table).get(key)?.map(|sealed| unseal(table, &sealed)).transpose()
+    }
+
+    /// Sets a key and tells whether it was there before.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub(super) fn replace(&self, table: Table, key: &[u8], value: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.tree(table).insert(key, seal(value))?.is_some())
+    }
+
+    /// Applies a batch as one.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub(super) fn apply(&self, table: Table, batch: Batch) -> Result<(), StoreError> {
+        Ok(self.tree(table).apply_batch(batch.0)?)
+    }
+
+    /// Keys from `from` to `to`, both included, in order (backwards with `.rev()`).
+    pub(super) fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+    ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, Vec<u8>), StoreError>> + use<> {
+        let items = self.tree(table).range::<&[u8], _>(from..=to);
+        items.map(move |item| {
+            let (key, sealed) = item?;
+            Ok((key, unseal(table, &sealed)?))
+        })
+    }
+
+    /// Keys that begin with `prefix`, in order.
+    pub(super) fn prefix(
+        &self,
+        table: Table,
+        prefix: &[u8],
+    ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, Vec<u8>), StoreError>> + use<> {
+        self.tree(table).scan_prefix(prefix).map(move |item| {
+            let (key, sealed) = item?;
+            Ok((key, unseal(table, &sealed)?))
+        })
+    }
+
+    /// Hands all buffered changes to the operating system.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        self.db.flush()?;
+        Ok(())
+    }
+
+    /// Bytes on disk.
+    pub(super) fn size_on_disk(&self) -> u64 {
+        self.db.size_on_disk().unwrap_or(0)
+    }
+}
+
+/// Opens on a thread of its own: a damaged file can make sled panic or spin for ever, and neither may take the
+/// program with it. A spinning thread is left behind; the directory is then set aside.
+fn open_in_time(dir: &Path) -> Result<Tables, StoreError> {
+    let (send, receive) = mpsc::channel();
+    let dir = dir.to_owned();
+    let open = move || {
+        let opened = std::panic::catch_unwind(|| open_now(&dir));
+        let _ = send.send(opened.unwrap_or_else(|_| Err(StoreError::Open("sled panicked".to_owned()))));
+    };
+    std::thread::Builder::new()
+        .name("catalog-open".to_owned())
+        .spawn(open)
+        .map_err(|error| StoreError::Open(error.to_string()))?;
+    receive
+        .recv_timeout(OPEN_TIME_MAX)
+        .unwrap_or_else(|_| Err(StoreError::Open(format!("not open after {} s", OPEN_TIME_MAX.as_secs()))))
+}
+
+fn open_now(dir: &Path) -> Result<Tables, StoreError> {
+    let db =
+        sled::Config::new().path(dir).cache_capacity(PAGE_CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS)).open()?;
+    let [a, b, c, d] = Table::ALL.map(|table| db.open_tree(table.name()));
+    let trees = [a?, b?, c?, d?];
+    Ok(Tables { db, trees })
+}
+
+fn remove_snapshots(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with("snap.") {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Four bytes of CRC-32C, then the value.
+fn seal(value: &[u8]) -> Vec<u8> {
+    let mut sealed = Vec::with_capacity(value.len() + 4);
+    sealed.extend_from_slice(&crc32c::crc32c(value).to_le_bytes());
+    sealed.extend_from_slice(value);
+    sealed
+}
+
+fn unseal(table: Table, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
+    let damaged = StoreError::Damaged { table: table.name() };
+    let Some((sum, value)) = sealed.split_first_chunk::<4>() else { return Err(damaged) };
+    if u32::from_le_bytes(*sum) == crc32c::crc32c(value) { Ok(value.to_vec()) } else { Err(damaged) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_checked() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (tables, opened) = Tables::open(dir.path()).expect("open");
+        assert_eq!(opened, Opened::AsIs);
+        let mut batch = Batch::default();
+        batch.put(b"a1", b"one");
+        batch.put(b"a2", b"two");
+        batch.put(b"b", b"three");
+        tables.apply(Table::Timelines, batch).expect("apply");
+        assert_eq!(tables.get(Table::Timelines, b"a1").expect("get").as_deref(), Some(&b"one"[..]));
+        let keys: Vec<_> = tables.prefix(Table::Timelines, b"a").map(|kv| kv.expect("kv").1).collect();
+        assert_eq!(keys, [b"one".to_vec(), b"two".to_vec()]);
+        assert!(!tables.replace(Table::Seen, b"x", b"").expect("first"));
+        assert!(tables.replace(Table::Seen, b"x", b"").expect("second"));
+        tables.tree(Table::Timelines).insert(b"a1", b"\0\0\0\0one").expect("damage");
+        assert!(matches!(tables.get(Table::Timelines, b"a1"), Err(StoreError::Damaged { .. })));
+    }
+
+    /// The usual damage: a snapshot that is empty or cut. All keys come back once it is gone.
+    #[test]
+    fn a_damaged_snapshot_costs_nothing() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (tables, _) = Tables::open(dir.path()).expect("open");
+        for n in 0u32..500 {
+            tables.replace(Table::Timelines, &n.to_be_bytes(), b"value").expect("put");
+        }
+        tables.flush().expect("flush");
+        drop(tables);
+        // sled writes its snapshot when it opens; cut it to nothing.
+        drop(open_now(dir.path()).expect("reopen"));
+        let mut n_cut = 0;
+        for entry in std::fs::read_dir(dir.path()).expect("list").flatten() {
+            if entry.file_name().to_string_lossy().starts_with("snap.") {
+                std::fs::write(entry.path(), b"").expect("cut");
+                n_cut += 1;
+            }
+        }
+        assert!(n_cut > 0, "no snapshot to damage");
+        let (tables, opened) = Tables::open(dir.path()).expect("open");
+        assert_eq!(opened, Opened::WithoutSnapshots);
+        assert_eq!(tables.prefix(Table::Timelines, b"").count(), 500);
+    }
+}
