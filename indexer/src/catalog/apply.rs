@@ -98,16 +98,20 @@ impl Catalog {
         if self.is_seen(event.user, &event.order, now)? {
             return Ok((Received::Duplicate, Effects::default()));
         }
-        let effects = self.apply_again(event, now)?;
-        self.tables.replace(Table::Seen, &key::seen(event.user, &event.order), &now.as_ms().to_be_bytes())?;
-        Ok((Received::New, effects))
+        Ok((Received::New, self.replay(event, now)?))
     }
 
-    /// Applies one event whether or not it was seen: a replay of the journal.
+    /// Applies one event of the journal, whether or not it was seen, and notes it as seen.
     ///
     /// # Errors
     /// A failing or damaged store; the event can be applied again.
-    pub fn apply_again(&self, event: &Event, now: Timestamp) -> Result<Effects, CatalogError> {
+    pub fn replay(&self, event: &Event, now: Timestamp) -> Result<Effects, CatalogError> {
+        let effects = self.apply_again(event, now)?;
+        self.tables.replace(Table::Seen, &key::seen(event.user, &event.order), &now.as_ms().to_be_bytes())?;
+        Ok(effects)
+    }
+
+    fn apply_again(&self, event: &Event, now: Timestamp) -> Result<Effects, CatalogError> {
         let user = event.user;
         match &event.kind {
             EventKind::Available(available) => self.apply_available(user, &event.order, available, now),

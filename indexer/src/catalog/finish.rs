@@ -1,7 +1,7 @@
 //! A finished scan becomes keyframe pages, coverage and a state. Idempotent: the journal replays it.
 //!
-//! Stored form of [`Finished`] (a journal entry), version 1: timeline, recording id, order of the event that was
-//! scanned, media length, the index as on the decoder's socket.
+//! Stored form of [`Finished`] (a journal entry), version 1: timeline, recording id, start, order of the event
+//! that was scanned, media length, the index as on the decoder's socket.
 
 use stills_model::codec::{Malformed, Reader, Writer};
 use stills_model::event::{Available, EventOrder};
@@ -13,7 +13,7 @@ use stills_model::time::{DAY_MS, Span, Timestamp};
 
 use super::row::{Indexed, Row};
 use super::settle::Change;
-use super::sled::{Batch, Table};
+use super::sled::Batch;
 use super::{Catalog, CatalogError, Effects, key};
 
 /// What a scan found, of which event.
@@ -23,6 +23,8 @@ pub struct Finished {
     pub timeline: Timeline,
     /// Which recording.
     pub recording: RecordingId,
+    /// Where it starts: the day that the journal keeps it with.
+    pub start: Timestamp,
     /// The `available` that was scanned; another one by now makes this result worthless.
     pub order: EventOrder,
     /// Bytes in the media at the scan.
@@ -37,7 +39,7 @@ impl Finished {
         let mut w = Writer::new();
         w.byte(1);
         self.timeline.write(&mut w);
-        w.text(self.recording.as_str());
+        w.text(self.recording.as_str()).signed(self.start.as_ms());
         self.order.write(&mut w);
         w.unsigned(self.media_len).raw(&self.index.encode());
         w.finish()
@@ -54,9 +56,10 @@ impl Finished {
         }
         let timeline = Timeline::read(&mut r)?;
         let recording = r.text()?.parse().map_err(|_| Malformed("recording id"))?;
+        let start = Timestamp::from_ms(r.signed()?);
         let order = EventOrder::read(&mut r)?;
         let media_len = r.unsigned()?;
-        Ok(Self { timeline, recording, order, media_len, index: KeyframeIndex::decode(r.rest())? })
+        Ok(Self { timeline, recording, start, order, media_len, index: KeyframeIndex::decode(r.rest())? })
     }
 }
 
@@ -100,7 +103,7 @@ impl Catalog {
         let media = MediaId::new(recording, span.start, &index);
 
         let mut new = old.clone();
-        (new.to_scan, new.fault, new.attempts, new.gone) = (false, None, 0, false);
+        (new.to_scan, new.to_prerender, new.fault, new.attempts, new.gone) = (false, true, None, 0, false);
         new.indexed = Some(Indexed {
             media,
             span,
@@ -206,13 +209,23 @@ impl Catalog {
         Ok(())
     }
 
-    /// Whether any table still names work for this recording; used by the pipeline to drop what is done.
+    /// Notes that the anchors of a media are rendered, or are not going to be.
     ///
     /// # Errors
-    /// A failing store.
-    pub fn forget_pending(&self, timeline: &Timeline, recording: &RecordingId) -> Result<(), CatalogError> {
-        let mut batch = Batch::default();
-        batch.delete(&key::pending(timeline, recording));
-        self.tables.apply(Table::Pending, batch)
+    /// A failing or damaged store.
+    pub fn note_prerendered(
+        &self,
+        timeline: &Timeline,
+        recording: &RecordingId,
+        media: MediaId,
+        now: Timestamp,
+    ) -> Result<(), CatalogError> {
+        let _turn = self.lock(timeline);
+        let Some(old) = self.row(timeline, recording)? else { return Ok(()) };
+        if !old.to_prerender || old.indexed.as_ref().is_none_or(|indexed| indexed.media != media) {
+            return Ok(());
+        }
+        let new = Row { to_prerender: false, ..old.clone() };
+        self.settle_one(timeline, recording, old, new, now).map(|_| ())
     }
 }

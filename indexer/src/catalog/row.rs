@@ -78,7 +78,9 @@ pub struct Row {
     pub indexed: Option<Indexed>,
     /// Whether `latest` still has to be scanned.
     pub to_scan: bool,
-    /// Why the last scan of `latest` failed.
+    /// Whether its anchors still have to be rendered.
+    pub to_prerender: bool,
+    /// Why the last scan of `latest` failed; while `to_scan` stands it will be tried again.
     pub fault: Option<Fault>,
     /// How many scans of `latest` failed.
     pub attempts: u32,
@@ -94,7 +96,7 @@ impl Row {
             (Some(_), false) if self.gone => State::Gone,
             (Some(indexed), false) if indexed.growing => State::Growing,
             (Some(_), false) => State::Indexed,
-            (None, false) if self.fault.is_some() => State::Failed,
+            (None, false) if self.fault.is_some() && !self.to_scan => State::Failed,
             (None, false) => State::Pending,
         }
     }
@@ -104,10 +106,10 @@ impl Row {
         matches!(self.state(), State::Indexed | State::Growing | State::Gone)
     }
 
-    /// Whether the pipeline has something left to do: a scan, or watching a recording that grows.
+    /// Whether the pipeline has something left to do: a scan, a prerender, or watching a recording that grows.
     pub fn has_work(&self) -> bool {
         let growing = self.latest.as_ref().is_some_and(|(_, available)| available.growing);
-        !self.removed && self.latest.is_some() && (self.to_scan || growing)
+        !self.removed && self.latest.is_some() && (self.to_scan || self.to_prerender || growing)
     }
 
     /// The stretch it covers, or announces while it covers none.
@@ -149,7 +151,7 @@ impl Row {
             w.raw(&indexed.media.0).signed(indexed.span.start.as_ms()).signed(indexed.span.len_ms());
             w.unsigned(indexed.n_keyframes.into()).byte(u8::from(indexed.growing)).unsigned(indexed.media_len);
         }
-        w.byte(u8::from(self.to_scan)).byte(u8::from(self.fault.is_some()));
+        w.byte(u8::from(self.to_scan)).byte(u8::from(self.to_prerender)).byte(u8::from(self.fault.is_some()));
         if let Some(fault) = &self.fault {
             fault.write(&mut w);
         }
@@ -176,9 +178,10 @@ impl Row {
             None
         };
         let to_scan = r.flag()?;
+        let to_prerender = r.flag()?;
         let fault = if r.flag()? { Some(Fault::read(&mut r)?) } else { None };
-        let row =
-            Self { latest, deleted, removed, indexed, to_scan, fault, attempts: r.unsigned_32()?, gone: r.flag()? };
+        let (attempts, gone) = (r.unsigned_32()?, r.flag()?);
+        let row = Self { latest, deleted, removed, indexed, to_scan, to_prerender, fault, attempts, gone };
         r.end()?;
         Ok(row)
     }

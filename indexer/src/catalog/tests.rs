@@ -93,9 +93,13 @@ fn scan_all(catalog: &Catalog) {
         let len_ms = available.span().map_or(3000, |span| span.len_ms());
         let instants: Vec<i64> = (0..=len_ms / 400).map(|n| n * 400).collect();
         let index = index(&instants, len_ms);
-        let finished = Finished { timeline, recording, order, media_len: 1, index };
+        let finished = Finished { timeline, recording, start: available.start, order, media_len: 1, index };
         assert_eq!(Finished::decode(&finished.encode()).as_ref(), Ok(&finished));
         catalog.finish(&finished, NOW).expect("finish");
+        let indexed = catalog.row(&timeline, &finished.recording).expect("row").and_then(|row| row.indexed);
+        if let Some(indexed) = indexed {
+            catalog.note_prerendered(&timeline, &finished.recording, indexed.media, NOW).expect("prerendered");
+        }
     }
     assert_eq!(catalog.pending().expect("pending"), []);
 }
@@ -200,7 +204,7 @@ proptest! {
         prop_assert_eq!(&coverage[..], union.stretches());
         // And a replay of everything in yet another order changes nothing.
         for event in events.iter().rev() {
-            catalog.apply_again(event, NOW).expect("replay");
+            catalog.replay(event, NOW).expect("replay");
         }
         scan_all(&catalog);
         prop_assert_eq!(visible(&catalog).0, recordings);
@@ -223,7 +227,7 @@ proptest! {
             let keyframes: Vec<i64> = keyframes.iter().copied().collect();
             let index = index(&keyframes, *len);
             let order = event.order;
-            let finished = Finished { timeline: timeline(1), recording: recording(n), order, media_len: 1, index };
+            let finished = Finished { timeline: timeline(1), recording: recording(n), start: at(0), order, media_len: 1, index };
             catalog.finish(&finished, NOW).expect("finish");
             footage.push((recording(n), Span { start: at(*start), end: at(start + len) }, keyframes));
         }
@@ -270,7 +274,7 @@ fn model_frame(footage: &[(RecordingId, Span, Vec<i64>)], asked: Timestamp) -> O
 fn finish(catalog: &Catalog, event: &Event, n: u8, len_ms: i64) {
     let instants: Vec<i64> = (0..=len_ms / 2000).map(|k| k * 2000).collect();
     let (order, index) = (event.order.clone(), index(&instants, len_ms));
-    let finished = Finished { timeline: timeline(1), recording: recording(n), order, media_len: 1, index };
+    let finished = Finished { timeline: timeline(1), recording: recording(n), start: at(0), order, media_len: 1, index };
     catalog.finish(&finished, NOW).expect("finish");
 }
 
@@ -307,7 +311,7 @@ fn epochs_rise_only_when_shown_instants_change() {
         let index = index(&[0, 2000], len);
         let (order, timeline) = (event.order, timeline(1));
         catalog
-            .finish(&Finished { timeline, recording: recording(n), order, media_len: 1, index }, now)
+            .finish(&Finished { timeline, recording: recording(n), start: at(start), order, media_len: 1, index }, now)
             .expect("finish");
     };
     let start = epoch();

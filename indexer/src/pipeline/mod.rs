@@ -1,0 +1,357 @@
+//! The write path: from a recording event to listed, pre-rendered thumbs.
+//!
+//! 1. [`Pipeline::submit`]: events are made durable in the journal, then applied to the catalog, then acknowledged;
+//! 2. what has to be scanned is queued ([`queue`]): scans before renders, live before backfill;
+//! 3. a scan finds the keyframes ([`scan`]); the result goes to the journal, then to the catalog as one batch;
+//! 4. the anchors are rendered ([`prerender`]) through the read path, and the recording is done.
+//!
+//! Every step can be done again: after a crash the journal is replayed ([`replay`]) and the catalog's pending
+//! recordings go on where they were. A recording that keeps failing waits for its own turn and holds up nothing.
+
+mod prerender;
+mod queue;
+mod replay;
+mod scan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stills_model::event::{Event, EventKind};
+use stills_model::id::{RecordingId, Timeline};
+use stills_model::rendition::Rendition;
+use stills_model::time::{DAY_MS, Timestamp};
+use thiserror::Error;
+use tokio::sync::RwLock;
+use tokio::task::JoinSet;
+
+use crate::catalog::{Catalog, CatalogError, Effects, Received};
+use crate::clock::Clock;
+use crate::decode::DecodePool;
+use crate::journal::{Entry, Journal, JournalError, Space};
+use crate::metrics::Metrics;
+use crate::source::Source;
+use crate::threads::{CallError, Threads};
+use crate::thumbs::{ThumbError, Thumbs};
+
+use queue::{Job, Queue, Urgency};
+
+pub use replay::Replayed;
+
+/// Kind bytes of journal entries. Part of the stored form: only ever add.
+mod entry_kind {
+    pub(super) const EVENT: u8 = 1;
+    pub(super) const FINISHED: u8 = 2;
+}
+
+/// Writing to the catalog waits behind other writes, never behind media: longer than this it is not well.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often the catalog's place in the journal is noted; at most this much is replayed after a crash.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+
+/// A recording that ends this close to now is live: it goes before backfill.
+const LIVE_MS: i64 = 600_000;
+
+/// What is to be rendered ahead of time.
+#[derive(Debug, Clone)]
+pub struct PrerenderConfig {
+    /// Which keyframes.
+    pub anchors: Anchors,
+    /// In which renditions.
+    pub renditions: Vec<Rendition>,
+}
+
+/// Which keyframes are rendered ahead of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anchors {
+    /// Those that answer for epoch-aligned multiples of this many milliseconds.
+    Every(i64),
+    /// All.
+    EveryKeyframe,
+    /// None.
+    Off,
+}
+
+/// Limits of the write path.
+#[derive(Debug, Clone)]
+pub struct PipelineConfig {
+    /// Scans and prerenders at once.
+    pub running_max: usize,
+    /// A growing recording without an event for this long is complete.
+    pub growing_idle: Duration,
+    /// Events of recordings that ended before this many days ago are accepted and ignored.
+    pub retention_days: Option<u32>,
+    /// What to render ahead of time.
+    pub prerender: PrerenderConfig,
+}
+
+/// The parts that the write path composes.
+#[derive(Debug)]
+pub struct Parts {
+    /// Ground state.
+    pub journal: Arc<Journal>,
+    /// What is derived from it.
+    pub catalog: Arc<Catalog>,
+    /// The read path, for rendering ahead and for forgetting.
+    pub thumbs: Thumbs,
+    /// Decoders, for scans.
+    pub pool: Arc<DecodePool>,
+    /// Media.
+    pub source: Source,
+    /// Threads for blocking calls.
+    pub threads: Arc<Threads>,
+    /// The time.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What became of submitted events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Submitted {
+    /// Taken, duplicates included.
+    pub accepted: usize,
+    /// Of these, taken before within 24 hours.
+    pub duplicates: usize,
+}
+
+/// Events could not be taken; sending them again is safe.
+#[derive(Debug, Error)]
+pub enum SubmitError {
+    /// The inbox is full.
+    #[error("too many events are waiting")]
+    Full,
+    /// The journal or the catalog failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<JournalError> for SubmitError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Full => Self::Full,
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<CatalogError> for SubmitError {
+    fn from(error: CatalogError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<CallError> for SubmitError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Full => Self::Full,
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+/// The write path. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Pipeline(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    config: PipelineConfig,
+    queue: Queue,
+    /// Held shared from the journal's append to the catalog's apply, and alone while the checkpoint is read: so
+    /// that everything up to a checkpoint is applied.
+    in_between: RwLock<()>,
+}
+
+impl Pipeline {
+    /// Builds the write path, replays what the catalog has not seen, and queues what was left to do.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or the catalog fails.
+    pub async fn open(parts: Parts, config: PipelineConfig) -> Result<(Self, Replayed), SubmitError> {
+        let pipeline = Self(Arc::new(Inner { parts, config, queue: Queue::default(), in_between: RwLock::default() }));
+        let replayed = pipeline.replay().await?;
+        for (timeline, recording) in pipeline.write(|catalog, _| catalog.pending()).await? {
+            pipeline.0.queue.push(Urgency::Backfill, Job::Scan { timeline, recording });
+        }
+        Ok((pipeline, replayed))
+    }
+
+    /// Starts the tasks that work off the queue; they end when `tasks` is shut down.
+    pub fn start(&self, tasks: &mut JoinSet<()>) {
+        for _ in 0..self.0.config.running_max.max(1) {
+            let pipeline = self.clone();
+            tasks.spawn(async move {
+                loop {
+                    let job = pipeline.0.queue.next().await;
+                    pipeline.run(&job).await;
+                    pipeline.0.queue.done(&job);
+                }
+            });
+        }
+        let pipeline = self.clone();
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(CHECKPOINT_EVERY).await;
+                pipeline.checkpoint().await;
+                pipeline.complete_idle().await;
+            }
+        });
+    }
+
+    /// Takes events: durable, applied and queued when this returns.
+    ///
+    /// # Errors
+    /// [`SubmitError::Full`] before anything is written; else a failure after which the events may be sent again.
+    pub async fn submit(&self, events: Vec<Event>) -> Result<Submitted, SubmitError> {
+        // A task of its own: a caller that hangs up between journal and catalog must not part the two.
+        let pipeline = self.clone();
+        let submitted = tokio::spawn(async move { pipeline.take(events).await });
+        submitted.await.unwrap_or_else(|error| Err(SubmitError::Failed(error.to_string())))
+    }
+
+    async fn take(&self, events: Vec<Event>) -> Result<Submitted, SubmitError> {
+        let accepted = events.len();
+        let now = self.0.parts.clock.now();
+        let kept: Vec<Event> = events.into_iter().filter(|event| !self.is_past_retention(event, now)).collect();
+        let n_kept = kept.len();
+        let fresh = self
+            .write(move |catalog, now| {
+                let mut fresh = Vec::with_capacity(kept.len());
+                for event in kept {
+                    if !catalog.is_seen(event.user, &event.order, now)? {
+                        fresh.push(event);
+                    }
+                }
+                Ok(fresh)
+            })
+            .await?;
+        let mut duplicates = n_kept - fresh.len();
+        if !fresh.is_empty() {
+            let _between = self.0.in_between.read().await;
+            let deletes_only = fresh.iter().all(|event| !matches!(event.kind, EventKind::Available(_)));
+            let space = if deletes_only { Space::Reserve } else { Space::Ordinary };
+            self.0.parts.journal.append(fresh.iter().map(journal_entry).collect(), space).await?;
+            duplicates += self.apply(fresh).await?;
+        }
+        self.0.parts.metrics.events(accepted - duplicates, duplicates);
+        Ok(Submitted { accepted, duplicates })
+    }
+
+    /// Applies journalled events; returns how many turned out to be duplicates.
+    async fn apply(&self, events: Vec<Event>) -> Result<usize, SubmitError> {
+        let (n_duplicates, effects) = self
+            .write(move |catalog, now| {
+                let (mut n_duplicates, mut all) = (0, Effects::default());
+                for event in &events {
+                    let (received, effects) = catalog.apply(event, now)?;
+                    n_duplicates += usize::from(received == Received::Duplicate);
+                    all.scan.extend(effects.scan);
+                    all.purge.extend(effects.purge);
+                }
+                Ok((n_duplicates, all))
+            })
+            .await?;
+        self.follow(effects).await;
+        Ok(n_duplicates)
+    }
+
+    /// Does what an event or a scan left to do.
+    async fn follow(&self, effects: Effects) {
+        if !effects.purge.is_empty()
+            && let Err(error) = self.0.parts.thumbs.purge(effects.purge).await
+        {
+            // The catalog no longer names these pictures, so none is served; eviction takes them in time.
+            tracing::error!(%error, "pictures of deleted recordings could not be removed from the cache");
+        }
+        for (timeline, recording) in effects.scan {
+            let urgency = self.urgency(&timeline, &recording).await;
+            self.0.queue.push(urgency, Job::Scan { timeline, recording });
+        }
+    }
+
+    async fn urgency(&self, timeline: &Timeline, recording: &RecordingId) -> Urgency {
+        let (timeline, recording) = (*timeline, recording.clone());
+        let row = self.write(move |catalog, _| catalog.row(&timeline, &recording)).await.ok().flatten();
+        let available = row.and_then(|row| row.latest).map(|(_, available)| available);
+        let now = self.0.parts.clock.now();
+        let is_live = available.is_some_and(|a| now.since_ms(a.end.unwrap_or(a.start)) <= LIVE_MS || a.growing);
+        if is_live { Urgency::Live } else { Urgency::Backfill }
+    }
+
+    async fn run(&self, job: &Job) {
+        match job {
+            Job::Scan { timeline, recording } => self.scan(timeline, recording).await,
+            Job::Prerender { timeline, recording } => self.prerender(timeline, recording).await,
+        }
+    }
+
+    /// Recordings whose work is queued or running.
+    pub fn backlog(&self) -> usize {
+        self.0.queue.len()
+    }
+
+    fn is_past_retention(&self, event: &Event, now: Timestamp) -> bool {
+        let EventKind::Available(available) = &event.kind else { return false };
+        let last = available.end.unwrap_or(available.start);
+        self.0.config.retention_days.is_some_and(|days| now.since_ms(last) > i64::from(days) * DAY_MS)
+    }
+
+    /// Makes a catalog call that may wait behind other writers.
+    async fn write<T, F>(&self, call: F) -> Result<T, SubmitError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Catalog, Timestamp) -> Result<T, CatalogError> + Send + 'static,
+    {
+        let (catalog, now) = (Arc::clone(&self.0.parts.catalog), self.0.parts.clock.now());
+        let answer = self.0.parts.threads.call(WRITE_DEADLINE, move || call(&catalog, now)).await?;
+        answer.map_err(SubmitError::from)
+    }
+
+    /// Completes growing recordings that have had no event for too long.
+    async fn complete_idle(&self) {
+        let idle_ms = i64::try_from(self.0.config.growing_idle.as_millis()).unwrap_or(i64::MAX);
+        let completed = self.write(move |catalog, now| {
+            for (timeline, recording) in catalog.pending()? {
+                let Some(row) = catalog.row(&timeline, &recording)? else { continue };
+                let Some((order, available)) = &row.latest else { continue };
+                let since_ms = now.as_ms().saturating_sub(order.time_ns / 1_000_000);
+                if available.growing && since_ms > idle_ms && !row.to_scan {
+                    catalog.complete(&timeline, &recording, now)?;
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = completed.await {
+            tracing::warn!(%error, "silent recordings could not be completed");
+        }
+    }
+
+    /// Notes how far the journal is applied, so that the next start replays only what comes after.
+    pub async fn checkpoint(&self) {
+        let positions = {
+            let _alone = self.0.in_between.write().await;
+            self.0.parts.journal.files()
+        };
+        let text = replay::encode_positions(&positions);
+        if let Err(error) = self.write(move |catalog, _| catalog.set_checkpoint(&text)).await {
+            tracing::warn!(%error, "the place in the journal could not be noted");
+        }
+    }
+}
+
+fn journal_entry(event: &Event) -> Entry {
+    // A recording's events lie with its day; a delete lies with the day it was made, no earlier than what it hits.
+    let day = match &event.kind {
+        EventKind::Available(available) => available.start.day(),
+        _ => Timestamp::from_ms(event.order.time_ns / 1_000_000).day(),
+    };
+    Entry { day, kind: entry_kind::EVENT, payload: event.encode() }
+}
+
+impl From<ThumbError> for SubmitError {
+    fn from(error: ThumbError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}

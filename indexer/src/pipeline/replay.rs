@@ -1,0 +1,116 @@
+//! After a start: what the journal holds behind the catalog's checkpoint is applied again, events before results.
+//!
+//! Stored form of the checkpoint: one line a journal file, its name and the offset up to which it is applied.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use stills_model::event::Event;
+
+use super::{Pipeline, SubmitError, entry_kind};
+use crate::catalog::{Catalog, CatalogError, Effects, Finished};
+use crate::journal::{FileName, Journal, Position};
+use stills_model::id::Timeline;
+use stills_model::thumb::MediaId;
+use stills_model::time::Timestamp;
+
+/// What a replay found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Events applied.
+    pub n_events: u64,
+    /// Scan results taken.
+    pub n_finished: u64,
+    /// Entries that could not be understood; they stay in the journal.
+    pub n_unreadable: u64,
+    /// Damaged stretches of journal files.
+    pub n_damaged: usize,
+}
+
+pub(super) fn encode_positions(positions: &[Position]) -> Vec<u8> {
+    let lines: Vec<String> = positions.iter().map(|position| format!("{} {}", position.file, position.end)).collect();
+    lines.join("\n").into_bytes()
+}
+
+fn decode_positions(text: &[u8]) -> HashMap<FileName, u64> {
+    let line = |line: &str| {
+        let (file, end) = line.split_once(' ')?;
+        Some((FileName::from_str(file).ok()?, end.parse().ok()?))
+    };
+    std::str::from_utf8(text).unwrap_or_default().lines().filter_map(line).collect()
+}
+
+impl Pipeline {
+    /// Applies what the catalog has not seen.
+    pub(super) async fn replay(&self) -> Result<Replayed, SubmitError> {
+        let (catalog, journal) = (Arc::clone(&self.0.parts.catalog), Arc::clone(&self.0.parts.journal));
+        let now = self.0.parts.clock.now();
+        // A thread of its own: a rebuild may take minutes, and look-ups go on meanwhile.
+        let done = tokio::task::spawn_blocking(move || replay_all(&catalog, &journal, now));
+        let (replayed, purge) = done.await.map_err(|error| SubmitError::Failed(error.to_string()))??;
+        self.follow(Effects { scan: Vec::new(), purge }).await;
+        Ok(replayed)
+    }
+}
+
+fn replay_all(
+    catalog: &Catalog,
+    journal: &Journal,
+    now: Timestamp,
+) -> Result<(Replayed, Vec<(Timeline, MediaId)>), SubmitError> {
+    let applied = catalog.checkpoint()?.map(|text| decode_positions(&text)).unwrap_or_default();
+    let mut replayed = Replayed::default();
+    let mut purge = Vec::new();
+    // Results say nothing before the event they belong to is there, and files are not in the order of events.
+    for kind in [entry_kind::EVENT, entry_kind::FINISHED] {
+        let mut failed: Option<CatalogError> = None;
+        let report = journal.replay(
+            |file| applied.get(file).copied().unwrap_or(0),
+            |_, entry, payload| {
+                if entry != kind {
+                    return ControlFlow::Continue(());
+                }
+                match apply_entry(catalog, kind, payload, now, &mut replayed) {
+                    Ok(media) => {
+                        purge.extend(media);
+                        ControlFlow::Continue(())
+                    }
+                    Err(error) => {
+                        failed = Some(error);
+                        ControlFlow::Break(())
+                    }
+                }
+            },
+        )?;
+        replayed.n_damaged = report.damaged.len();
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+    }
+    Ok((replayed, purge))
+}
+
+fn apply_entry(
+    catalog: &Catalog,
+    kind: u8,
+    payload: &[u8],
+    now: Timestamp,
+    replayed: &mut Replayed,
+) -> Result<Vec<(Timeline, MediaId)>, CatalogError> {
+    if kind == entry_kind::EVENT {
+        let Ok(event) = Event::decode(payload) else {
+            replayed.n_unreadable += 1;
+            return Ok(Vec::new());
+        };
+        replayed.n_events += 1;
+        return Ok(catalog.replay(&event, now)?.purge);
+    }
+    let Ok(finished) = Finished::decode(payload) else {
+        replayed.n_unreadable += 1;
+        return Ok(Vec::new());
+    };
+    replayed.n_finished += 1;
+    Ok(catalog.finish(&finished, now)?.map(|effects| effects.purge).unwrap_or_default())
+}

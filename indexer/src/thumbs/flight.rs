@@ -1,0 +1,121 @@
+//! One render for all who ask for the same picture at the same time.
+//!
+//! The render is a task of its own: a caller that goes away takes nothing with it, and one that comes late
+//! subscribes. (A future shared by its callers would be dropped with the first of them.)
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use stills_model::fault::{Fault, FaultKind};
+use stills_model::thumb::ThumbKey;
+use tokio::sync::watch;
+
+type Outcome = Result<Bytes, Fault>;
+type InFlight = HashMap<ThumbKey, watch::Receiver<Option<Outcome>>>;
+
+/// Renders in flight.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Flights(Arc<Mutex<InFlight>>);
+
+/// Takes the flight off the list when its task ends, however it ends.
+struct Landing {
+    flights: Flights,
+    key: ThumbKey,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.flights.lock().remove(&self.key);
+    }
+}
+
+impl Flights {
+    fn lock(&self) -> MutexGuard<'_, InFlight> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The outcome of the render of `key`: the one in flight, or the one that `render` begins.
+    pub(super) async fn join<F, R>(&self, key: ThumbKey, render: F) -> Outcome
+    where
+        F: FnOnce() -> R,
+        R: Future<Output = Outcome> + Send + 'static,
+    {
+        let mut outcome = {
+            let mut flights = self.lock();
+            match flights.get(&key) {
+                Some(outcome) => outcome.clone(),
+                None => {
+                    let (tell, outcome) = watch::channel(None);
+                    flights.insert(key, outcome.clone());
+                    let landing = Landing { flights: self.clone(), key };
+                    let render = render();
+                    tokio::spawn(async move {
+                        let done = render.await;
+                        // Off the list before it is told: whoever comes now finds it stored.
+                        drop(landing);
+                        tell.send_replace(Some(done));
+                    });
+                    outcome
+                }
+            }
+        };
+        let told = outcome.wait_for(Option::is_some).await;
+        told.ok().and_then(|told| told.clone()).unwrap_or_else(|| {
+            Err(Fault::new(FaultKind::Internal, "the render ended without a result"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use stills_model::id::{DeviceId, Timeline, UserId};
+    use stills_model::rendition::Rendition;
+    use stills_model::thumb::MediaId;
+    use tokio::sync::Semaphore;
+
+    fn key() -> ThumbKey {
+        let timeline = Timeline { user: UserId::from_bytes([1; 12]), device: DeviceId::from_bytes([2; 12]) };
+        let rendition = Rendition::thumb(16, 16).expect("size");
+        ThumbKey { timeline, media: MediaId([3; 8]), at_ms: 0, rendition, version: 1 }
+    }
+
+    #[tokio::test]
+    async fn a_hundred_callers_share_one_render_even_when_the_first_leaves() {
+        let (flights, n_renders, gate) = (Flights::default(), Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let join = || {
+            let (flights, n_renders, gate) = (flights.clone(), Arc::clone(&n_renders), Arc::clone(&gate));
+            tokio::spawn(async move {
+                let render = || async move {
+                    n_renders.fetch_add(1, Ordering::Relaxed);
+                    drop(gate.acquire().await);
+                    Ok(Bytes::from_static(b"picture"))
+                };
+                flights.join(key(), render).await
+            })
+        };
+        let first = join();
+        while n_renders.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        first.abort();
+        let others: Vec<_> = (0..99).map(|_| join()).collect();
+        gate.add_permits(1);
+        for other in others {
+            assert_eq!(other.await.expect("join").expect("picture"), "picture");
+        }
+        assert_eq!(n_renders.load(Ordering::Relaxed), 1);
+        assert!(flights.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_render_that_panics_is_an_error_and_leaves_no_trace() {
+        let flights = Flights::default();
+        let died = flights.join(key(), || async { panic!("on purpose") }).await;
+        assert_eq!(died.expect_err("no picture").kind, FaultKind::Internal);
+        assert!(flights.lock().is_empty());
+    }
+}

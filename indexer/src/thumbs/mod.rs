@@ -1,0 +1,287 @@
+//! The read path: from an instant to a picture. Every interface and the prerenderer go through here.
+//!
+//! 1. [`Thumbs::locate`]: the catalog's frame rule names recording and keyframe;
+//! 2. [`Thumbs::picture`]: hot memory; a failure that is still remembered; the disk cache; else
+//! 3. one render for all who ask ([`flight`]): it runs as a task of its own that outlives its callers;
+//! 4. the render reads the keyframe's bytes, decodes in another process, stores, and answers ([`render`]).
+//!
+//! Failures are values with their own age ([`age`]). Nothing here knows HTTP.
+
+pub mod age;
+mod flight;
+mod render;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use stills_model::fault::Fault;
+use stills_model::id::Timeline;
+use stills_model::rendition::Rendition;
+use stills_model::thumb::{ETag, MediaId, RENDER_VERSION, ThumbKey};
+use stills_model::time::{Span, Timestamp};
+use thiserror::Error;
+
+use crate::cache::DiskCache;
+use crate::catalog::{Catalog, CatalogError, Located, Missing};
+use crate::clock::Clock;
+use crate::decode::{Class, DecodePool};
+use crate::metrics::Metrics;
+use crate::source::Source;
+use crate::threads::{CallError, Threads};
+
+use age::FaultMemory;
+use flight::Flights;
+
+/// A look-up that takes longer has a store that is not well: better an error now.
+const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Punching out the pictures of one media, of which there may be thousands.
+const PURGE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Why there is no picture.
+#[derive(Debug, Clone, Error)]
+pub enum ThumbError {
+    /// No keyframe answers for the instant.
+    #[error("nothing is shown at this instant")]
+    Missing(Missing),
+    /// There is one, and it cannot be shown.
+    #[error("{0}")]
+    Fault(Fault),
+    /// Our own store cannot answer.
+    #[error("the store cannot answer: {0}")]
+    Store(String),
+    /// Too many look-ups are waiting.
+    #[error("too many look-ups are waiting")]
+    Busy,
+}
+
+impl From<CallError> for ThumbError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Full | CallError::Late => Self::Busy,
+            CallError::Died => Self::Store("a look-up died".to_owned()),
+        }
+    }
+}
+
+impl From<CatalogError> for ThumbError {
+    fn from(error: CatalogError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+/// Where a picture came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Hot memory.
+    Hot,
+    /// The disk cache.
+    Disk,
+    /// It was rendered for this request, or for another one at the same time.
+    Rendered,
+}
+
+/// A picture, whole.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    /// The encoded bytes.
+    pub body: Bytes,
+    /// Its strong entity tag.
+    pub etag: ETag,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// The parts that the read path composes.
+#[derive(Debug)]
+pub struct Parts {
+    /// Which keyframe answers.
+    pub catalog: Arc<Catalog>,
+    /// Stored pictures.
+    pub cache: Arc<DiskCache>,
+    /// Decoders.
+    pub pool: Arc<DecodePool>,
+    /// Media.
+    pub source: Source,
+    /// Threads for blocking look-ups.
+    pub threads: Arc<Threads>,
+    /// The time.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Bytes of encoded pictures kept in memory.
+    pub hot_bytes: u64,
+}
+
+/// The read path.
+#[derive(Debug, Clone)]
+pub struct Thumbs(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    hot: moka::sync::Cache<ThumbKey, Bytes>,
+    faults: FaultMemory,
+    flights: Flights,
+}
+
+/// The key of the picture that a located keyframe makes in a rendition.
+pub fn key_of(located: &Located, rendition: Rendition) -> ThumbKey {
+    let Located { timeline, media, at_ms, .. } = *located;
+    ThumbKey { timeline, media, at_ms, rendition, version: RENDER_VERSION }
+}
+
+impl Thumbs {
+    /// Builds the read path.
+    pub fn new(parts: Parts) -> Self {
+        let weigh = |_: &ThumbKey, body: &Bytes| u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let hot = moka::sync::Cache::builder()
+            .max_capacity(parts.hot_bytes)
+            .weigher(weigh)
+            .build();
+        Self(Arc::new(Inner { parts, hot, faults: FaultMemory::new(), flights: Flights::default() }))
+    }
+
+    /// Makes a catalog call on a thread that may block.
+    ///
+    /// # Errors
+    /// [`ThumbError::Busy`] when too much waits, [`ThumbError::Store`] when the catalog fails.
+    pub async fn ask<T, F>(&self, call: F) -> Result<T, ThumbError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Catalog) -> Result<T, CatalogError> + Send + 'static,
+    {
+        let catalog = Arc::clone(&self.0.parts.catalog);
+        let answer = self.0.parts.threads.call(LOOKUP_DEADLINE, move || call(&catalog)).await?;
+        answer.map_err(ThumbError::from)
+    }
+
+    /// The keyframe that answers for `instant`.
+    ///
+    /// # Errors
+    /// [`ThumbError::Missing`] says what is there instead.
+    pub async fn locate(&self, timeline: Timeline, instant: Timestamp) -> Result<Located, ThumbError> {
+        let now = self.0.parts.clock.now();
+        let located = self.ask(move |catalog| catalog.locate(timeline, instant, now)).await?;
+        let located = located.map_err(ThumbError::Missing)?;
+        if located.expires_at.is_some_and(|expires_at| expires_at <= now) {
+            return Err(ThumbError::Missing(Missing::Deleted));
+        }
+        Ok(located)
+    }
+
+    /// The keyframes that answer for several instants of one window, in their order.
+    ///
+    /// # Errors
+    /// [`ThumbError::Busy`] and [`ThumbError::Store`]; what is missing is a value.
+    pub async fn locate_all(
+        &self,
+        timeline: Timeline,
+        window: Span,
+        instants: Vec<Timestamp>,
+    ) -> Result<Vec<Result<Located, Missing>>, ThumbError> {
+        let now = self.0.parts.clock.now();
+        self.ask(move |catalog| {
+            let mut locator = catalog.locator(timeline, window, now)?;
+            instants.into_iter().map(|instant| locator.locate(instant)).collect()
+        })
+        .await
+    }
+
+    /// The picture of a located keyframe.
+    ///
+    /// # Errors
+    /// [`ThumbError::Fault`] when it cannot be made, now or for as long as the failure is remembered.
+    pub async fn picture(
+        &self,
+        located: &Located,
+        rendition: Rendition,
+        class: Class,
+    ) -> Result<Picture, ThumbError> {
+        let key = key_of(located, rendition);
+        if let Some(picture) = self.stored(key).await? {
+            return Ok(picture);
+        }
+        if let Some(fault) = self.0.faults.remembered(&key) {
+            return Err(ThumbError::Fault(fault));
+        }
+        let render = {
+            let (this, located) = (self.clone(), located.clone());
+            move || async move { this.render(&located, &[rendition], class).await }
+        };
+        let rendered = self.0.flights.join(key, render).await.map_err(ThumbError::Fault)?;
+        Ok(Picture { body: rendered, etag: key.etag(), origin: Origin::Rendered })
+    }
+
+    /// The stored picture of a key, if there is one.
+    async fn stored(&self, key: ThumbKey) -> Result<Option<Picture>, ThumbError> {
+        let etag = key.etag();
+        let metrics = &self.0.parts.metrics;
+        if let Some(body) = self.0.hot.get(&key) {
+            metrics.cache_request("hot", true);
+            return Ok(Some(Picture { body, etag, origin: Origin::Hot }));
+        }
+        metrics.cache_request("hot", false);
+        let cache = Arc::clone(&self.0.parts.cache);
+        let read = self.0.parts.threads.call(LOOKUP_DEADLINE, move || cache.get(&key)).await?;
+        let body = match read {
+            Ok(body) => body,
+            Err(error) => {
+                // A cache that cannot answer costs a render, never an answer.
+                tracing::warn!(%error, "the disk cache cannot answer");
+                None
+            }
+        };
+        metrics.cache_request("disk", body.is_some());
+        Ok(body.map(|body| {
+            self.0.hot.insert(key, body.clone());
+            Picture { body, etag, origin: Origin::Disk }
+        }))
+    }
+
+    /// Makes sure that the pictures of a keyframe are stored, rendering those that are not with one decode.
+    /// Returns how many were rendered.
+    ///
+    /// # Errors
+    /// [`ThumbError::Fault`] when they cannot be made.
+    pub async fn ensure(&self, located: &Located, renditions: &[Rendition]) -> Result<usize, ThumbError> {
+        let (cache, keys) = (Arc::clone(&self.0.parts.cache), renditions.to_vec());
+        let keys: Vec<ThumbKey> = keys.into_iter().map(|rendition| key_of(located, rendition)).collect();
+        let missing = move || keys.into_iter().filter(|key| !cache.contains(key).unwrap_or(false)).collect();
+        let missing: Vec<ThumbKey> = self.0.parts.threads.call(LOOKUP_DEADLINE, missing).await?;
+        let Some(first) = missing.first() else { return Ok(0) };
+        if let Some(fault) = self.0.faults.remembered(first) {
+            return Err(ThumbError::Fault(fault));
+        }
+        let n_missing = missing.len();
+        let render = {
+            let (this, located) = (self.clone(), located.clone());
+            let renditions: Vec<Rendition> = missing.iter().map(|key| key.rendition).collect();
+            move || async move { this.render(&located, &renditions, Class::Batch).await }
+        };
+        self.0.flights.join(*first, render).await.map_err(ThumbError::Fault)?;
+        Ok(n_missing)
+    }
+
+    /// Forgets all pictures of these media: from memory and from the disk, before this returns.
+    ///
+    /// # Errors
+    /// [`ThumbError::Store`] when the disk cache fails.
+    pub async fn purge(&self, media: Vec<(Timeline, MediaId)>) -> Result<(), ThumbError> {
+        let gone: HashSet<(Timeline, MediaId)> = media.iter().copied().collect();
+        for (key, _) in &self.0.hot {
+            if gone.contains(&(key.timeline, key.media)) {
+                self.0.hot.invalidate(&*key);
+            }
+        }
+        for (timeline, media) in media {
+            let cache = Arc::clone(&self.0.parts.cache);
+            let remove = move || cache.remove_media(&timeline, &media);
+            let removed = self.0.parts.threads.call(PURGE_DEADLINE, remove).await?;
+            removed.map_err(|error| ThumbError::Store(error.to_string()))?;
+        }
+        Ok(())
+    }
+}
