@@ -93,7 +93,7 @@ pub(super) fn shown(text: &str, quoted: bool) -> String {
 }
 
 /// `https://name:password@host` becomes `https://***@host`.
-fn without_user_information(text: &str) -> String {
+pub(crate) fn without_user_information(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let authority_len = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     match rest[..authority_len].rfind('@') {
