@@ -107,12 +107,12 @@ impl Auth {
 fn token_key(auth: &Section<'_>, is_needed: bool) -> Option<TokenKey> {
     let kinds = "hs256_secret_file, public_key_file, jwks_file, jwks_url";
     let pem_doc = "PEM file with the public key of RS256, ES256 or EdDSA tokens.";
-    let jwks_url = auth.optional::<WebUrl>("jwks_url", "Where the JWKS of the tokens' issuer is fetched.");
+    let url_doc = "Where the JWKS of the tokens' issuer is fetched.";
     let keys = [
         auth.secret("hs256_secret", SECRET_LEN_MIN, "The secret of HS256 tokens.").map(TokenKey::Secret),
         auth.file("public_key_file", KEY_FILE_LEN_MAX, pem_doc).map(TokenKey::PublicKey),
         auth.file("jwks_file", KEY_FILE_LEN_MAX, "JWKS file with the keys of tokens.").map(TokenKey::JwksFile),
-        jwks_url.map(|url| TokenKey::JwksUrl(url.0)),
+        auth.optional("jwks_url", url_doc).map(|WebUrl(url)| TokenKey::JwksUrl(url)),
     ];
     let names = ["hs256_secret", "hs256_secret_file", "public_key_file", "jwks_file", "jwks_url"];
     let given: Vec<_> = names.into_iter().filter(|name| auth.is_set(name)).collect();

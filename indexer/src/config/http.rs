@@ -35,7 +35,6 @@ impl Http {
         let http = settings.section("http");
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let admin_doc = "The admin listener: health, metrics, maintenance; keep it unreachable from outside.";
-        let body_max = ("8MiB", "1KiB"..="1GiB");
         let read = Self {
             listen: http.address("listen", local(8081), "The public listener, behind NGINX."),
             admin_listen: http.address("admin_listen", local(8082), admin_doc),
@@ -46,7 +45,7 @@ impl Http {
                 "100ms"..="5m",
                 "The longest time until a request's head is there.",
             ),
-            body_max: http.bytes("body_max", body_max.0, body_max.1, "The largest request body."),
+            body_max: http.bytes("body_max", "8MiB", "1KiB"..="1GiB", "The largest request body."),
             connections_max: http.integer("connections_max", 4096, 1..=1_000_000, "The most connections at once."),
             drain: http.duration("drain", "15s", "0s"..="10m", "How long requests may go on after the signal to stop."),
             cache_tags: http.flag(
@@ -72,7 +71,7 @@ fn bytes_in_memory(http: &Section<'_>, name: &str, default: &str, meaning: &str)
 #[derive(Debug, Clone)]
 pub struct Public {
     /// Scheme, host and perhaps port, without a trailing slash.
-    pub host: Origin,
+    pub host: Site,
     /// The path in front of `/{user_id}/…`; empty or `/x/y`.
     pub prefix: Prefix,
 }
@@ -83,7 +82,7 @@ impl Public {
         let host_doc = "Scheme, host and port of listed URLs; also `VOD_THUMBNAIL_HOST`.";
         let prefix_doc = "Path in front of `/{user_id}/…`; empty, or `/x` or `/x/y` without a slash at its end.";
         Self {
-            host: public.parsed("host", Origin("http://localhost:8080".to_owned()), host_doc),
+            host: public.parsed("host", Site("http://localhost:8080".to_owned()), host_doc),
             prefix: public.parsed("prefix", Prefix(String::new()), prefix_doc),
         }
     }
@@ -110,24 +109,24 @@ impl Cors {
     }
 }
 
-/// Scheme, host and port of a site, as browsers compare them: `https://thumbs.example.com`.
+/// Scheme, host and port, as browsers compare origins: `https://thumbs.example.com`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin(String);
+pub struct Site(String);
 
-impl Origin {
+impl Site {
     /// Lower case, no default port, no slash at the end.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl std::fmt::Display for Origin {
+impl std::fmt::Display for Site {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::str::FromStr for Origin {
+impl std::str::FromStr for Site {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
@@ -147,7 +146,7 @@ pub enum CorsOrigin {
     /// `*`
     Any,
     /// One site.
-    Site(Origin),
+    Only(Site),
 }
 
 impl std::str::FromStr for CorsOrigin {
@@ -156,7 +155,7 @@ impl std::str::FromStr for CorsOrigin {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "*" => Ok(Self::Any),
-            _ => text.parse().map(Self::Site).map_err(|problem: &str| format!("{problem}, or *")),
+            _ => text.parse().map(Self::Only).map_err(|problem: &str| format!("{problem}, or *")),
         }
     }
 }
@@ -195,7 +194,7 @@ mod tests {
     use super::*;
 
     fn check_origin(text: &str, expected: Option<&str>) {
-        assert_eq!(text.parse::<Origin>().ok().as_ref().map(Origin::as_str), expected, "{text:?}");
+        assert_eq!(text.parse::<Site>().ok().as_ref().map(Site::as_str), expected, "{text:?}");
     }
 
     #[test]

@@ -77,8 +77,8 @@ impl Kinesis {
     pub(super) fn read(settings: &Settings) -> Self {
         let kinesis = settings.section("kinesis");
         let read = Self {
-            access_keys: kinesis.tables("access_keys", AccessKey::read),
             streams: kinesis.map("streams", "Stream name to device id; a device id is its own name too."),
+            access_keys: kinesis.tables("access_keys", AccessKey::read),
         };
         if let Some(twice) = first_repeated(read.access_keys.iter().map(|key| key.id.0.clone())) {
             kinesis.fault("access_keys", &format!("the id {twice} stands there twice"));

@@ -276,11 +276,8 @@ fn each_kind_of_value_has_its_fault() {
         "jobs.api_keys = \"x\"",
         "[jobs] api_keys = \"x\" (stills.toml:1): must be a list of at most 10000 tables, [[jobs.api_keys]]",
     );
-    check_fault(
-        "jobs.api_keys = [1]",
-        "[jobs] api_keys[0] = 1 (stills.toml:1): must be a table\n\
-        [jobs.api_keys[0]] sha256: missing\n[jobs.api_keys[0]] user_id: missing",
-    );
+    check_fault("jobs.api_keys = [1]", "[jobs] api_keys[0] = 1 (stills.toml:1): must be a table");
+    check_fault("credentials.a = 1", "[credentials] a = 1 (stills.toml:1): must be a table");
     check_fault("[credentials.a]\nauth = \"instance\"", "[credentials.a] kind (stills.toml:1): missing");
 }
 
@@ -325,12 +322,16 @@ fn all_faults_are_told_at_once_each_with_its_origin() {
         ("STILLS_SEARCH__SNAP", "of"),
         ("STILLS_SEARCH__SNIP", "off"),
         ("STILLS_LISTEN", "x"),
+        ("STILLS_HTTP_PORT", "80"),
+        ("STILLS_PORT", "tcp://10.0.0.1:8081"),
         ("STILLS_PORT_8081_TCP_ADDR", "10.0.0.1"),
+        ("STILLS_ORIGIN_SERVICE_HOST", "10.0.0.1"),
         ("STILLS_JOBS__API_KEYS__0__NAME", "x"),
         ("VOD_THUMBNAIL_HOST", "thumbs.example.com"),
     ]);
     let expected = "\
-[jobs] api_keys.0.name (STILLS_JOBS__API_KEYS__0__NAME): cannot be set by a variable
+STILLS_HTTP_PORT: unknown variable; a setting's variable is STILLS_SECTION__KEY
+[jobs.api_keys.0] name (STILLS_JOBS__API_KEYS__0__NAME): cannot be set by a variable
 STILLS_LISTEN: unknown variable; a setting's variable is STILLS_SECTION__KEY
 [http] listen = \"x\" (stills.toml:2): must be an IP address and a port, such as \"127.0.0.1:8081\"
 [public] host = \"thumbs.example.com\" (VOD_THUMBNAIL_HOST): must be http:// or https://, a host and perhaps a port, \
@@ -415,6 +416,23 @@ fn check_writes_faults_and_gives_the_exit_code() {
     assert_eq!((code, out.lines().count()), (78, 1), "{out}");
     place.write("stills.toml", "");
     assert_eq!(run(&place), (0, "the configuration is valid\n".to_owned()));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever stands in the file and in the variables, the answer is a configuration or faults of one line each.
+    #[test]
+    fn nonsense_gives_faults(main: String, name in "(auth|http|jobs|[a-z_]{0,9})(__[a-z_]{0,9}){0,12}", value: String) {
+        let place = Place::new(&main);
+        let variable = format!("STILLS_{}", name.to_uppercase());
+        let pair = format!("{name} = {value:?}\n[{name}]\na = [[{value:?}]]");
+        place.write("conf.d/a.toml", &pair.replace("__", "."));
+        if let Err(faults) = place.load(&[(&variable, &value)]) {
+            proptest::prop_assert!(!faults.0.is_empty());
+            proptest::prop_assert_eq!(faults.to_string().lines().count(), faults.0.len());
+        }
+    }
 }
 
 #[test]

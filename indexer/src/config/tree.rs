@@ -28,6 +28,9 @@ const ALIASES: [(&str, &str); 2] =
 /// The largest configuration file: a thousand times what a full one needs.
 const FILE_LEN_MAX: u64 = 4 * 1024 * 1024;
 
+/// The most parts of a variable's name: twice what any setting has.
+const DEPTH_MAX: usize = 8;
+
 /// One value and where it was given.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -148,9 +151,9 @@ impl Sources {
         for (name, value) in &variables {
             let Some(rest) = name.strip_prefix(VARIABLE_PREFIX) else { continue };
             let path: Vec<String> = rest.split("__").map(str::to_ascii_lowercase).collect();
-            if path.len() > 1 && path.iter().all(|part| !part.is_empty()) {
+            if (2..=DEPTH_MAX).contains(&path.len()) && path.iter().all(|part| !part.is_empty()) {
                 self.set(name, path, value);
-            } else if !is_service_link(rest) {
+            } else if !is_service_link(rest, value) {
                 let problem = "unknown variable; a setting's variable is STILLS_SECTION__KEY".to_owned();
                 let origin = Some(Origin::Variable(name.as_str().into()));
                 self.faults.push(Fault { setting: String::new(), value: None, origin, problem });
@@ -172,10 +175,13 @@ fn is_missing(path: &Path) -> bool {
     path.metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
-/// A cluster puts `STILLS_SERVICE_HOST` and the like into every container beside a service named "stills".
-fn is_service_link(rest: &str) -> bool {
-    let rest = format!("_{rest}");
-    ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"].iter().any(|part| rest.contains(part)) || rest.ends_with("_PORT")
+/// A cluster puts `STILLS_SERVICE_HOST`, `STILLS_PORT=tcp://…`, `STILLS_PORT_80_TCP_ADDR` and the like into every
+/// container beside a service named "stills"; they are not meant for us.
+fn is_service_link(rest: &str, value: &str) -> bool {
+    let name = format!("_{rest}");
+    let is_port = name.ends_with("_PORT") && value.contains("://");
+    let is_part = ["_TCP", "_UDP", "_SCTP"].iter().any(|part| name.contains("_PORT_") && name.contains(part));
+    is_port || is_part || name.contains("_SERVICE_HOST") || name.contains("_SERVICE_PORT")
 }
 
 /// Puts a variable's text at a path; false when something other than tables is on the way.

@@ -116,7 +116,7 @@ impl<'a> Section<'a> {
         self.scalar(name, Kind::Flag, "", parse).unwrap_or(default)
     }
 
-    /// One of a few words; the first is the default where `default` is none of them.
+    /// One of a few words, each with what it stands for.
     pub fn choice<T: Clone + PartialEq>(&self, name: &str, words: &[(&str, T)], default: T, meaning: &str) -> T {
         let list = words.iter().map(|(word, _)| quoted(word)).collect::<Vec<_>>().join(", ");
         let default_word = words.iter().find(|(_, value)| *value == default).map_or("", |(word, _)| word);
@@ -174,7 +174,9 @@ impl<'a> Section<'a> {
         if self.is_describing() {
             read("<name>", &table.table("<name>"));
         }
-        table.keys().filter_map(|key| Some((key.to_owned(), read(key, &table.table(key))?))).collect()
+        let sections = table.keys().map(|key| (key, table.table(key)));
+        let given = sections.filter(|(_, section)| section.given().is_some());
+        given.filter_map(|(key, section)| Some((key.to_owned(), read(key, &section)?))).collect()
     }
 
     /// A list of tables: `[[jobs.api_keys]]`. `read` is called for each.
@@ -193,7 +195,7 @@ impl<'a> Section<'a> {
             }
         };
         let sections = items.iter().enumerate().map(|(i, item)| self.opened(format!("{path}[{i}]"), Some(item)));
-        sections.filter_map(|section| read(&section)).collect()
+        sections.filter(|section| section.given().is_some()).filter_map(|section| read(&section)).collect()
     }
 
     /// A secret of at least `len_min` bytes: the content of the file that `{name}_file` names, or the variable of
