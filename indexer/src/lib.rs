@@ -2,3 +2,6 @@
 
 pub mod catalog;
 pub mod clock;
+pub mod config;
+pub mod metrics;
+pub mod telemetry;
