@@ -263,6 +263,14 @@ fn batches_and_lines() {
 }
 
 #[test]
+fn a_request_may_be_as_long_as_the_limit() {
+    let body = vec![good().to_string(); EVENTS_MAX].join("\n");
+    let parsed = read(LINES, &body);
+    assert_eq!((parsed.events.len(), parsed.rejected.len()), (EVENTS_MAX, 0));
+    assert!(parsed.events.iter().enumerate().all(|(place, (index, _))| place == *index));
+}
+
+#[test]
 fn numbers_of_events_and_of_faults_are_bounded() {
     let bad = |n: usize| format!("[{}]", vec!["{}"; n].join(","));
     let parsed = read(BATCH, &bad(EVENTS_MAX));
