@@ -3,7 +3,7 @@
 //! The path of a read:
 //!
 //! 1. [`policy`] checks the URL against `media.roots` and `media.allow_urls` and says where it points;
-//! 2. [`file`] opens a local file beneath its root, following no link, and pins it by its descriptor;
+//! 2. [`mod@file`] opens a local file beneath its root, following no link, and pins it by its descriptor;
 //! 3. `coalesce` turns the ranges of keyframes into few reads;
 //! 4. [`threads`] does the reads on a few threads of its own, so that a slow disk stops no async thread.
 //!

@@ -1,5 +1,7 @@
 //! What is allowed, and above all what is not: every spelling that was ever used to get out of a directory.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -17,7 +19,12 @@ fn config(roots: &[&str], allow_urls: &[&str]) -> PolicyConfig {
 }
 
 /// A root of each kind, and patterns of each kind. `A` and `B` in URLs below stand for the users' ids.
-fn policy() -> MediaPolicy {
+fn policy() -> &'static MediaPolicy {
+    static POLICY: LazyLock<MediaPolicy> = LazyLock::new(build);
+    &POLICY
+}
+
+fn build() -> MediaPolicy {
     let roots = ["/srv/rec/{user_id}", "/srv/by-{user_id}/media/", "/mnt/archive"];
     let patterns = [
         "^s3://footage/{user_id}/",
