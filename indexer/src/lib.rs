@@ -1,7 +1,23 @@
 //! The library behind both programs: recording events in, keyframe indexes and thumbs out.
+//!
+//! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`: leaves never import each other, only
+//! `thumbs` and `pipeline` compose them.
 
-pub mod catalog;
-pub mod clock;
 pub mod config;
+
+pub mod pipeline;
+pub mod thumbs;
+
+pub mod events;
+
+pub mod cache;
+pub mod catalog;
+pub mod data_dir;
+pub mod decode;
+pub mod journal;
+pub mod source;
+
+pub mod clock;
 pub mod metrics;
 pub mod telemetry;
+pub mod threads;
