@@ -4,5 +4,8 @@
 //! The only crate that links FFmpeg.
 
 pub mod packets;
+pub mod parent;
+pub mod remote;
 pub mod render;
 pub mod scan;
+pub mod serve;
