@@ -127,7 +127,7 @@ fn reap(child: &Child) -> bool {
 
 /// The next command and the socket for its worker; None when the service is gone.
 fn receive_fork(control: BorrowedFd<'_>) -> io::Result<Option<(Fork, OwnedFd)>> {
-    let mut message = [0; Fork::LEN + 1];
+    let mut message = [0; Fork::LEN];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let len = loop {

@@ -1,7 +1,7 @@
 //! The protocols of the decoder program: with the warm parent, and with each worker.
 //!
-//! On the control socket (a sequenced-packet socket) the service sends a [`Fork`] with one end of a fresh
-//! socketpair, and the parent answers with a [`Forked`] and the worker's pidfd.
+//! On the control socket the service sends a [`Fork`] with one end of a fresh socketpair, and the parent answers
+//! with a [`Forked`] and the worker's pidfd: messages of fixed length, each in one system call, one exchange at a time.
 //!
 //! On a worker's socket (a stream) both ends send [`PROTOCOL`], the worker once nothing stands between it and
 //! hostile bytes but its sandbox. Then there are messages, each behind its length (`u32`, little-endian, at most
@@ -29,6 +29,9 @@ pub const MESSAGE_LEN_MAX: usize = 64 * 1024 * 1024;
 
 /// The most bytes that a scan may ask for in one read.
 pub const READ_LEN_MAX: u32 = 4 * 1024 * 1024;
+
+/// The most pictures that one request may ask for.
+pub const PICTURES_MAX: usize = 64;
 
 /// Service to worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +83,9 @@ pub enum Reply {
 }
 
 impl Request {
+    /// The body of a [`Request::Bytes`] is this and then the bytes, so that nobody needs to copy those.
+    pub const BYTES_HEAD: [u8; 1] = [1];
+
     /// The message's body.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
@@ -88,7 +94,7 @@ impl Request {
                 w.byte(0).unsigned((*cpu_ms).into()).unsigned(*len).byte(u8::from(*growing)).bytes(resume);
             }
             Self::Bytes(bytes) => {
-                w.byte(1).raw(bytes);
+                w.raw(&Self::BYTES_HEAD).raw(bytes);
             }
             Self::ReadFailed(fault) => {
                 w.byte(2);
@@ -176,7 +182,11 @@ impl Reply {
             0 => Self::Read { offset: r.unsigned()?, len: r.unsigned_32()? },
             1 => Self::Scanned(KeyframeIndex::decode(r.rest())?),
             2 => {
-                let pictures = (0..r.unsigned()?).map(|_| Ok(r.bytes()?.to_vec())).collect::<Result<_, _>>()?;
+                let count = r.unsigned()?;
+                if count > PICTURES_MAX as u64 {
+                    return Err(Malformed("count of pictures"));
+                }
+                let pictures = (0..count).map(|_| Ok(r.bytes()?.to_vec())).collect::<Result<_, _>>()?;
                 Self::Rendered(pictures)
             }
             3 => Self::Failed(Fault::read(&mut r)?),
