@@ -6,3 +6,11 @@
 pub mod packets;
 pub mod render;
 pub mod scan;
+
+mod av1;
+mod colour;
+mod frame;
+mod geometry;
+mod jpeg;
+mod plane;
+mod png;
