@@ -9,3 +9,11 @@ pub mod remote;
 pub mod render;
 pub mod scan;
 pub mod serve;
+
+mod av1;
+mod colour;
+mod frame;
+mod geometry;
+mod jpeg;
+mod plane;
+mod png;

@@ -14,7 +14,8 @@ use stills_model::rendition::Rendition;
 use stills_model::wire::{Fork, MESSAGE_LEN_MAX, PROTOCOL, Reply, Request};
 
 use crate::remote::RemoteMedia;
-use crate::{packets, render, scan};
+use crate::render::Renderer;
+use crate::{packets, scan};
 
 /// Descriptors that a worker may have: the standard three and room for none that anyone needs.
 const FILES_MAX: u64 = 4;
@@ -92,6 +93,8 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
     if theirs != *PROTOCOL {
         return Err(io::Error::other("the service is of another build"));
     }
+    // It serves one user, whose cameras' next keyframes are likely to need the decoder that is open already.
+    let mut renderer = Renderer::new();
     loop {
         let message = receive(&mut socket)?;
         let request = Request::decode(&message).map_err(io::Error::other)?;
@@ -105,7 +108,7 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
             }
             Request::Render { cpu_ms, config, pieces, renditions } => {
                 limit_cpu(cpu_ms)?;
-                attempt(|| show(&config, &pieces, &renditions).map(Reply::Rendered))
+                attempt(|| show(&mut renderer, &config, &pieces, &renditions).map(Reply::Rendered))
             }
             Request::Bytes(_) | Request::ReadFailed(_) => {
                 return Err(io::Error::other("bytes that nobody asked for"));
@@ -124,9 +127,14 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
     }
 }
 
-fn show(config: &DecoderConfig, pieces: &[Vec<u8>], renditions: &[Rendition]) -> Result<Vec<Vec<u8>>, Fault> {
+fn show(
+    renderer: &mut Renderer,
+    config: &DecoderConfig,
+    pieces: &[Vec<u8>],
+    renditions: &[Rendition],
+) -> Result<Vec<Vec<u8>>, Fault> {
     let packets = packets::packets(&config.packaging, pieces)?;
-    render::render(config, &packets, renditions)
+    renderer.render(config, &packets, renditions)
 }
 
 /// Runs one request; a panic becomes a fault of ours (its message is on standard error).
@@ -221,10 +229,8 @@ mod tests {
 
     #[test]
     fn panics_are_faults_of_ours() {
-        let reply = attempt(|| {
-            let nothing: Option<Reply> = None;
-            Ok(nothing.expect("what the media promised"))
-        });
+        #[expect(clippy::panic, reason = "what is tested")]
+        let reply = attempt(|| panic!("as media made it"));
         assert!(matches!(reply, Reply::Failed(fault) if fault.kind == FaultKind::Internal));
     }
 }

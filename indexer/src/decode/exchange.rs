@@ -134,7 +134,16 @@ pub(super) async fn scan<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
 ) -> Result<KeyframeIndex, Ended> {
     let ScanRequest { len, growing, resume } = request;
     send(stream, &Request::Scan { cpu_ms, len, growing, resume: resume.to_vec() }.encode(), &[]).await?;
-    let mut budget = Budget { bytes: len.saturating_mul(4).saturating_add(READ_SLACK_BYTES), reads: READS_MAX };
+    answer_reads(stream, media, len, Budget::of(len)).await
+}
+
+/// Serves reads until the scan's result is there.
+async fn answer_reads<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
+    stream: &mut S,
+    media: &R,
+    len: u64,
+    mut budget: Budget,
+) -> Result<KeyframeIndex, Ended> {
     // What the source said counts, whatever the worker makes of it.
     let mut refused: Option<Fault> = None;
     loop {
@@ -184,6 +193,10 @@ struct Budget {
 }
 
 impl Budget {
+    fn of(len: u64) -> Self {
+        Self { bytes: len.saturating_mul(4).saturating_add(READ_SLACK_BYTES), reads: READS_MAX }
+    }
+
     fn spend(&mut self, len: u32) -> Result<(), Ended> {
         let bytes = self.bytes.checked_sub(len.into());
         let bytes = bytes.ok_or_else(|| Ended::over("the scan read the file more than four times over".to_owned()))?;
@@ -318,24 +331,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_scan_has_a_budget() {
-        let reads = (1 << 18) + 1;
-        let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
-        let greedy = async move {
-            let mut sink = vec![0; 1 << 16];
-            for _ in 0..reads {
-                if theirs.write_all(&self::read(0, 1)).await.is_err() {
-                    return;
-                }
-                let _ = theirs.read(&mut sink).await;
-            }
-        };
-        let request = ScanRequest { len: FILE.len() as u64, growing: false, resume: &[] };
-        let (result, ()) = tokio::join!(async move { scan(&mut ours, 1000, request, &Patchy).await }, greedy,);
-        let ended = result.expect_err("over budget");
-        assert_eq!((ended.fault.kind, ended.worker_lives), (FaultKind::TooLarge, false));
-        let mut budget = Budget { bytes: 10, reads: 9 };
-        assert!(budget.spend(10).is_ok());
-        assert_eq!(budget.spend(1).expect_err("spent").fault.kind, FaultKind::TooLarge);
+        async fn check(budget: Budget, reads: usize, expected: Option<FaultKind>) {
+            let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
+            let replies = [vec![self::read(0, 5); reads].concat(), framed(&Reply::Scanned(index(0)).encode())].concat();
+            theirs.write_all(&replies).await.expect("fits");
+            let result = answer_reads(&mut ours, &Patchy, FILE.len() as u64, budget).await;
+            assert_eq!(
+                result.err().map(|ended| (ended.fault.kind, ended.worker_lives)),
+                expected.map(|kind| (kind, false))
+            );
+        }
+        check(Budget { bytes: 20, reads: 9 }, 4, None).await;
+        check(Budget { bytes: 19, reads: 9 }, 4, Some(FaultKind::TooLarge)).await;
+        check(Budget { bytes: 99, reads: 3 }, 4, Some(FaultKind::TooLarge)).await;
+        assert_eq!(Budget::of(u64::MAX).bytes, u64::MAX);
     }
 
     #[tokio::test]
