@@ -4,5 +4,16 @@
 //! The only crate that links FFmpeg.
 
 pub mod packets;
+pub mod parent;
+pub mod remote;
 pub mod render;
 pub mod scan;
+pub mod serve;
+
+mod av1;
+mod colour;
+mod frame;
+mod geometry;
+mod jpeg;
+mod plane;
+mod png;

@@ -13,6 +13,9 @@ pub const PAGE_LEN_MAX: usize = 128;
 /// Ranges that one keyframe may have; gradual refresh of a whole second at 60 pictures is the most seen.
 pub const RANGES_MAX: usize = 64;
 
+/// Decoder configurations that one recording may have; a camera that changes its mind every minute of a day is within.
+pub const CONFIGS_MAX: usize = 2048;
+
 /// All keyframes of a recording, in order of their instants, as a scan returns them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyframeIndex {
@@ -64,16 +67,22 @@ impl KeyframeIndex {
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let mut index = Self::default();
-        for _ in 0..r.unsigned()? {
+        let n_configs = r.unsigned()?;
+        if n_configs > CONFIGS_MAX as u64 {
+            return Err(Malformed("count of configurations"));
+        }
+        for _ in 0..n_configs {
             index.configs.push(DecoderConfig::decode(r.bytes()?)?);
         }
         let ids: Vec<ConfigId> = index.configs.iter().map(DecoderConfig::id).collect();
         for _ in 0..r.unsigned()? {
             let page = KeyframePage::decode(r.bytes()?)?;
+            // Looked up once per page: a hostile index must not cost keyframes times configurations.
+            let place = |id| ids.iter().position(|known| known == id).and_then(|place| u16::try_from(place).ok());
+            let places: Option<Vec<u16>> = page.configs.iter().map(place).collect();
+            let places = places.ok_or(Malformed("configuration"))?;
             for mut keyframe in page.keyframes {
-                let id = page.configs[usize::from(keyframe.config)];
-                let place = ids.iter().position(|known| *known == id).ok_or(Malformed("configuration"))?;
-                keyframe.config = u16::try_from(place).map_err(|_| Malformed("configuration"))?;
+                keyframe.config = places[usize::from(keyframe.config)];
                 if index.keyframes.last().is_some_and(|last| last.at_ms >= keyframe.at_ms) {
                     return Err(Malformed("order of keyframes"));
                 }

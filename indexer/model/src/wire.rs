@@ -1,4 +1,11 @@
-//! The protocol on a decoder worker's socket: length-prefixed messages, one exchange at a time.
+//! The protocols of the decoder program: with the warm parent, and with each worker.
+//!
+//! On the control socket the service sends a [`Fork`] with one end of a fresh socketpair, and the parent answers
+//! with a [`Forked`] and the worker's pidfd: messages of fixed length, each in one system call, one exchange at a time.
+//!
+//! On a worker's socket (a stream) both ends send [`PROTOCOL`], the worker once nothing stands between it and
+//! hostile bytes but its sandbox. Then there are messages, each behind its length (`u32`, little-endian, at most
+//! [`MESSAGE_LEN_MAX`]), one exchange at a time:
 //!
 //! 1. the service sends a [`Request`];
 //! 2. while a scan runs, the worker asks for bytes ([`Reply::Read`]) and the service answers with
@@ -23,11 +30,16 @@ pub const MESSAGE_LEN_MAX: usize = 64 * 1024 * 1024;
 /// The most bytes that a scan may ask for in one read.
 pub const READ_LEN_MAX: u32 = 4 * 1024 * 1024;
 
+/// The most pictures that one request may ask for.
+pub const PICTURES_MAX: usize = 64;
+
 /// Service to worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Find the keyframes of a media file of `len` bytes.
     Scan {
+        /// CPU milliseconds after which the kernel ends the worker.
+        cpu_ms: u32,
         /// Bytes in the file now.
         len: u64,
         /// More will come: what is incomplete at the end is left for later, not an error.
@@ -41,6 +53,8 @@ pub enum Request {
     ReadFailed(Fault),
     /// Show one keyframe in one or more renditions.
     Render {
+        /// CPU milliseconds after which the kernel ends the worker.
+        cpu_ms: u32,
         /// What the decoder needs beside the bytes.
         config: DecoderConfig,
         /// The bytes of the keyframe's ranges, in order.
@@ -69,28 +83,43 @@ pub enum Reply {
 }
 
 impl Request {
+    /// The body of a [`Request::Bytes`] is this and then the bytes, so that nobody needs to copy those.
+    pub const BYTES_HEAD: [u8; 1] = [1];
+
     /// The message's body.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         match self {
-            Self::Scan { len, growing, resume } => {
-                w.byte(0).unsigned(*len).byte(u8::from(*growing)).bytes(resume);
+            Self::Scan { cpu_ms, len, growing, resume } => {
+                w.byte(0).unsigned((*cpu_ms).into()).unsigned(*len).byte(u8::from(*growing)).bytes(resume);
             }
             Self::Bytes(bytes) => {
-                w.byte(1).raw(bytes);
+                w.raw(&Self::BYTES_HEAD).raw(bytes);
             }
             Self::ReadFailed(fault) => {
                 w.byte(2);
                 fault.write(&mut w);
             }
-            Self::Render { config, pieces, renditions } => {
-                w.byte(3).bytes(&config.encode()).unsigned(renditions.len() as u64);
-                renditions.iter().for_each(|rendition| rendition.write(&mut w));
-                w.unsigned(pieces.len() as u64);
-                for piece in pieces {
-                    w.bytes(piece);
-                }
+            Self::Render { cpu_ms, config, pieces, renditions } => {
+                return Self::encode_render(*cpu_ms, config, pieces, renditions);
             }
+        }
+        w.finish()
+    }
+
+    /// The body of a [`Request::Render`] whose parts are borrowed: keyframes are copied once, not twice.
+    pub fn encode_render(
+        cpu_ms: u32,
+        config: &DecoderConfig,
+        pieces: &[impl AsRef<[u8]>],
+        renditions: &[Rendition],
+    ) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.byte(3).unsigned(cpu_ms.into()).bytes(&config.encode()).unsigned(renditions.len() as u64);
+        renditions.iter().for_each(|rendition| rendition.write(&mut w));
+        w.unsigned(pieces.len() as u64);
+        for piece in pieces {
+            w.bytes(piece.as_ref());
         }
         w.finish()
     }
@@ -99,14 +128,20 @@ impl Request {
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let request = match r.byte()? {
-            0 => Self::Scan { len: r.unsigned()?, growing: r.flag()?, resume: r.bytes()?.to_vec() },
+            0 => Self::Scan {
+                cpu_ms: r.unsigned_32()?,
+                len: r.unsigned()?,
+                growing: r.flag()?,
+                resume: r.bytes()?.to_vec(),
+            },
             1 => Self::Bytes(r.rest().to_vec()),
             2 => Self::ReadFailed(Fault::read(&mut r)?),
             3 => {
+                let cpu_ms = r.unsigned_32()?;
                 let config = DecoderConfig::decode(r.bytes()?)?;
                 let renditions = (0..r.unsigned()?).map(|_| Rendition::read(&mut r)).collect::<Result<_, _>>()?;
                 let pieces = (0..r.unsigned()?).map(|_| Ok(r.bytes()?.to_vec())).collect::<Result<_, _>>()?;
-                Self::Render { config, pieces, renditions }
+                Self::Render { cpu_ms, config, pieces, renditions }
             }
             _ => return Err(Malformed("request")),
         };
@@ -147,7 +182,11 @@ impl Reply {
             0 => Self::Read { offset: r.unsigned()?, len: r.unsigned_32()? },
             1 => Self::Scanned(KeyframeIndex::decode(r.rest())?),
             2 => {
-                let pictures = (0..r.unsigned()?).map(|_| Ok(r.bytes()?.to_vec())).collect::<Result<_, _>>()?;
+                let count = r.unsigned()?;
+                if count > PICTURES_MAX as u64 {
+                    return Err(Malformed("count of pictures"));
+                }
+                let pictures = (0..count).map(|_| Ok(r.bytes()?.to_vec())).collect::<Result<_, _>>()?;
                 Self::Rendered(pictures)
             }
             3 => Self::Failed(Fault::read(&mut r)?),
@@ -155,6 +194,60 @@ impl Reply {
         };
         r.end()?;
         Ok(reply)
+    }
+}
+
+/// Service to warm parent: start a worker that serves the socket which rides along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fork {
+    /// Address space that the worker may use, in bytes.
+    pub memory_max_bytes: u64,
+}
+
+impl Fork {
+    /// Bytes of the message.
+    pub const LEN: usize = 16;
+
+    /// The message.
+    pub fn encode(&self) -> [u8; Self::LEN] {
+        let mut message = [0; Self::LEN];
+        message[..8].copy_from_slice(PROTOCOL);
+        message[8..].copy_from_slice(&self.memory_max_bytes.to_le_bytes());
+        message
+    }
+
+    /// Reads the message; refuses another build's.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let rest = bytes.strip_prefix(PROTOCOL).ok_or(Malformed("protocol of the control socket"))?;
+        let memory_max_bytes = rest.try_into().map(u64::from_le_bytes).map_err(|_| Malformed("fork"))?;
+        Ok(Self { memory_max_bytes })
+    }
+}
+
+/// Warm parent to service: the worker runs, its pidfd rides along; or there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forked {
+    /// The worker's process id; None when it could not be started, and then no descriptor rides along.
+    pub pid: Option<u32>,
+}
+
+impl Forked {
+    /// Bytes of the message.
+    pub const LEN: usize = 12;
+
+    /// The message.
+    pub fn encode(&self) -> [u8; Self::LEN] {
+        let mut message = [0; Self::LEN];
+        message[..8].copy_from_slice(PROTOCOL);
+        message[8..].copy_from_slice(&self.pid.unwrap_or(0).to_le_bytes());
+        message
+    }
+
+    /// Reads the message; refuses another build's.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let rest = bytes.strip_prefix(PROTOCOL).ok_or(Malformed("protocol of the control socket"))?;
+        let pid = rest.try_into().map(u32::from_le_bytes).map_err(|_| Malformed("forked"))?;
+        Ok(Self { pid: (pid != 0).then_some(pid) })
     }
 }
 
@@ -177,10 +270,10 @@ mod tests {
         };
         let renditions = vec![Rendition::thumb(320, 240).expect("size")];
         for request in [
-            Request::Scan { len: 7, growing: true, resume: vec![1, 2] },
+            Request::Scan { cpu_ms: 30_000, len: 7, growing: true, resume: vec![1, 2] },
             Request::Bytes(vec![1, 2, 3]),
             Request::ReadFailed(fault.clone()),
-            Request::Render { config, pieces: vec![vec![1], vec![]], renditions },
+            Request::Render { cpu_ms: 5_000, config, pieces: vec![vec![1], vec![]], renditions },
         ] {
             assert_eq!(Request::decode(&request.encode()), Ok(request));
         }
@@ -193,5 +286,19 @@ mod tests {
             assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
         }
         assert!(Reply::decode(&[9]).is_err());
+    }
+
+    #[test]
+    fn control_messages_survive_and_other_builds_are_refused() {
+        let fork = Fork { memory_max_bytes: 1 << 30 };
+        assert_eq!(Fork::decode(&fork.encode()), Ok(fork));
+        for forked in [Forked { pid: Some(4711) }, Forked { pid: None }] {
+            assert_eq!(Forked::decode(&forked.encode()), Ok(forked));
+        }
+        let mut other = fork.encode();
+        other[7] ^= 1;
+        assert!(Fork::decode(&other).is_err());
+        assert!(Fork::decode(&fork.encode()[..15]).is_err());
+        assert!(Forked::decode(&[]).is_err());
     }
 }

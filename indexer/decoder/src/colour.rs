@@ -1,0 +1,261 @@
+//! What a picture's numbers mean as colours, and how they become what a JPEG or a PNG holds.
+//!
+//! Works on pictures that are scaled already, in 16-bit fixed point: one linear step from the source's own code
+//! values to the target's, never through a rounded middle. Transfer curves and primaries are left as they are, as
+//! browsers do with untagged pictures: HDR footage looks flat, not wrong.
+
+use crate::plane::Plane;
+
+/// What the components are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Model {
+    /// Luma alone.
+    Grey,
+    /// Luma and two differences.
+    Yuv,
+    /// Red, green, blue.
+    Rgb,
+}
+
+/// How the components of a picture are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Colour {
+    pub(crate) model: Model,
+    /// 0 to 255, else 16 to 235 (differences 16 to 240). RGB is always taken as full, as swscale does.
+    pub(crate) full_range: bool,
+    pub(crate) matrix: Matrix,
+}
+
+/// The standard by which luma and differences are made from RGB (ITU-T H.273, `MatrixCoefficients`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Matrix {
+    Bt601,
+    Bt709,
+    Bt2020,
+    Smpte240,
+    Fcc,
+    YCgCo,
+}
+
+impl Matrix {
+    /// From the code point of H.273. A picture that does not say is taken as players take it (mpv's rule): BT.709 from
+    /// 1280 across or more than 576 lines, else BT.601. Cameras that do not tag HD are BT.709 by their data sheets.
+    pub(crate) fn from_code(code: i32, (width, height): (usize, usize)) -> Self {
+        match code {
+            1 => Self::Bt709,
+            4 => Self::Fcc,
+            5 | 6 => Self::Bt601,
+            7 => Self::Smpte240,
+            8 => Self::YCgCo,
+            9 | 10 => Self::Bt2020,
+            _ if width >= 1280 || height > 576 => Self::Bt709,
+            _ => Self::Bt601,
+        }
+    }
+
+    /// Rows R, G, B over columns Y, U, V; differences in units of ±0.5.
+    fn to_rgb(self) -> [[f64; 3]; 3] {
+        let (red, blue) = match self {
+            Self::Bt601 => (0.299, 0.114),
+            Self::Bt709 => (0.2126, 0.0722),
+            Self::Bt2020 => (0.2627, 0.0593),
+            Self::Smpte240 => (0.212, 0.087),
+            Self::Fcc => (0.30, 0.11),
+            Self::YCgCo => return [[1.0, -1.0, 1.0], [1.0, 1.0, 0.0], [1.0, -1.0, -1.0]],
+        };
+        let green = 1.0 - red - blue;
+        let (r, b) = (2.0 * (1.0 - red), 2.0 * (1.0 - blue));
+        [[1.0, 0.0, r], [1.0, -b * blue / green, -r * red / green], [1.0, b, 0.0]]
+    }
+}
+
+/// Rows Y, U, V over columns R, G, B: BT.601, the only one that JPEG readers know.
+const JPEG_FROM_RGB: [[f64; 3]; 3] =
+    [[0.299, 0.587, 0.114], [-0.168_736, -0.331_264, 0.5], [0.5, -0.418_688, -0.081_312]];
+
+/// A linear map of three code values to three others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Transform {
+    /// Rows of three factors and an offset (with one half for rounding), times 65,536.
+    rows: [[i32; 4]; 3],
+}
+
+const IDENTITY: [[f64; 3]; 3] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+
+impl Transform {
+    /// From `colour` to full-range BT.601, or to RGB.
+    pub(crate) fn new(colour: Colour, to_jpeg: bool) -> Self {
+        let rgb = if colour.model == Model::Rgb { IDENTITY } else { colour.matrix.to_rgb() };
+        // Grey has no differences, and a matrix by BT.601 is left alone: neither may pick up rounding.
+        let same = to_jpeg && colour.model != Model::Rgb && (colour.matrix == Matrix::Bt601);
+        let linear = match (same, to_jpeg) {
+            (true, _) => IDENTITY,
+            (false, true) => product(JPEG_FROM_RGB, rgb),
+            (false, false) => rgb,
+        };
+        let differences = colour.model != Model::Rgb;
+        let (black, luma_gain, difference_gain) = if colour.full_range || colour.model == Model::Rgb {
+            (0.0, 1.0, 1.0)
+        } else {
+            (16.0, 255.0 / 219.0, 255.0 / 224.0)
+        };
+        let gain = [luma_gain, difference_gain, difference_gain];
+        let zero = if differences { [black, 128.0, 128.0] } else { [0.0; 3] };
+        let mut rows = [[0; 4]; 3];
+        for (index, (row, factors)) in rows.iter_mut().zip(linear).enumerate() {
+            let centre = if to_jpeg && index > 0 { 128.0 } else { 0.0 };
+            let mut offset = centre + 0.5;
+            for column in 0..3 {
+                let factor = factors[column] * gain[column];
+                offset -= factor * zero[column];
+                row[column] = fixed(factor);
+            }
+            row[3] = fixed(offset);
+        }
+        Self { rows }
+    }
+
+    /// Whether it changes nothing.
+    fn is_identity(&self) -> bool {
+        let one = 1 << 16;
+        let unit = |index: usize, row: &[i32; 4]| {
+            (0..3).all(|column| row[column] == if column == index { one } else { 0 }) && row[3] >> 16 == 0
+        };
+        self.rows.iter().enumerate().all(|(index, row)| unit(index, row))
+    }
+
+    /// Changes three planes of one size in place.
+    pub(crate) fn apply_full(&self, [a, b, c]: &mut [Plane; 3]) {
+        if self.is_identity() {
+            return;
+        }
+        let samples = a.samples.iter_mut().zip(&mut b.samples).zip(&mut c.samples);
+        for ((a, b), c) in samples {
+            let source = [*a, *b, *c].map(i32::from);
+            let of = |[x, y, z, offset]: [i32; 4]| byte(x * source[0] + y * source[1] + z * source[2] + offset);
+            (*a, *b, *c) = (of(self.rows[0]), of(self.rows[1]), of(self.rows[2]));
+        }
+    }
+
+    /// Changes a luma plane and its two half-size difference planes in place.
+    ///
+    /// Differences never depend on luma: grey stays grey under every matrix.
+    pub(crate) fn apply_halved(&self, [luma, u, v]: &mut [Plane; 3]) {
+        if self.is_identity() {
+            return;
+        }
+        let [luma_row, u_row, v_row] = self.rows;
+        if luma_row[1] == 0 && luma_row[2] == 0 {
+            self.apply_luma(luma);
+        } else {
+            let mut shift = vec![0; u.width];
+            for (index, row) in luma.samples.chunks_exact_mut(luma.width).enumerate() {
+                let differences = index / 2 * u.width..(index / 2 + 1) * u.width;
+                let pairs = u.samples[differences.clone()].iter().zip(&v.samples[differences]);
+                for (shift, (&u, &v)) in shift.iter_mut().zip(pairs) {
+                    *shift = luma_row[1] * i32::from(u) + luma_row[2] * i32::from(v) + luma_row[3];
+                }
+                for (pair, shift) in row.chunks_mut(2).zip(&shift) {
+                    for sample in pair {
+                        *sample = byte(luma_row[0] * i32::from(*sample) + shift);
+                    }
+                }
+            }
+        }
+        for (u, v) in u.samples.iter_mut().zip(&mut v.samples) {
+            let (from_u, from_v) = (i32::from(*u), i32::from(*v));
+            *u = byte(u_row[1] * from_u + u_row[2] * from_v + u_row[3]);
+            *v = byte(v_row[1] * from_u + v_row[2] * from_v + v_row[3]);
+        }
+    }
+
+    /// Changes the luma of a picture without colour in place.
+    pub(crate) fn apply_luma(&self, luma: &mut Plane) {
+        let [gain, u, v, offset] = self.rows[0];
+        let offset = offset + (u + v) * 128;
+        for sample in &mut luma.samples {
+            *sample = byte(gain * i32::from(*sample) + offset);
+        }
+    }
+}
+
+/// A plane at half the size, the mean of each 2 x 2 samples (fewer at odd edges).
+pub(crate) fn halved(plane: &Plane) -> Plane {
+    let (width, height) = (plane.width.div_ceil(2), plane.height.div_ceil(2));
+    let mut samples = Vec::with_capacity(width * height);
+    for y in 0..height {
+        let upper = &plane.samples[2 * y * plane.width..][..plane.width];
+        let lower = &plane.samples[(2 * y + 1).min(plane.height - 1) * plane.width..][..plane.width];
+        for (upper, lower) in upper.chunks(2).zip(lower.chunks(2)) {
+            let sum = |pair: &[u8]| u16::from(pair[0]) + u16::from(pair[pair.len() - 1]);
+            samples.push(u8::try_from((sum(upper) + sum(lower) + 2) / 4).unwrap_or(u8::MAX));
+        }
+    }
+    Plane { width, height, samples }
+}
+
+fn product(a: [[f64; 3]; 3], b: [[f64; 3]; 3]) -> [[f64; 3]; 3] {
+    a.map(|row| [0, 1, 2].map(|column| (0..3).map(|k| row[k] * b[k][column]).sum()))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "factors are below 3, offsets below 600")]
+fn fixed(value: f64) -> i32 {
+    (value * 65_536.0).round() as i32
+}
+
+#[expect(clippy::cast_sign_loss, reason = "clamped to a byte")]
+fn byte(value: i32) -> u8 {
+    (value >> 16).clamp(0, 255) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(colour: Colour, to_jpeg: bool, from: [u8; 3]) -> [u8; 3] {
+        let mut full = from.map(|value| Plane::filled(1, 1, value));
+        Transform::new(colour, to_jpeg).apply_full(&mut full);
+        if to_jpeg && colour.model == Model::Yuv {
+            let mut halved = from.map(|value| Plane::filled(1, 1, value));
+            Transform::new(colour, to_jpeg).apply_halved(&mut halved);
+            assert_eq!(full, halved, "both layouts agree on {from:?}");
+        }
+        full.map(|plane| plane.samples[0])
+    }
+
+    #[test]
+    fn known_colours() {
+        let check = |full_range, matrix, from, to_jpeg, expected| {
+            let colour = Colour { model: Model::Yuv, full_range, matrix };
+            assert_eq!(map(colour, to_jpeg, from), expected, "{colour:?} {from:?} to JPEG: {to_jpeg}");
+        };
+        check(false, Matrix::Bt601, [16, 128, 128], true, [0, 128, 128]);
+        check(false, Matrix::Bt709, [235, 128, 128], true, [255, 128, 128]);
+        check(false, Matrix::Bt2020, [126, 128, 128], true, [128, 128, 128]);
+        check(true, Matrix::Bt601, [7, 99, 201], true, [7, 99, 201]);
+        // Pure red, limited range, by each standard.
+        check(false, Matrix::Bt709, [63, 102, 240], false, [255, 1, 0]);
+        check(false, Matrix::Bt601, [81, 90, 240], false, [254, 0, 0]);
+        check(false, Matrix::Bt709, [63, 102, 240], true, [77, 85, 255]);
+        check(true, Matrix::YCgCo, [128, 128, 128], false, [128, 128, 128]);
+        let rgb = Colour { model: Model::Rgb, full_range: false, matrix: Matrix::Bt709 };
+        assert_eq!(map(rgb, true, [255, 0, 0]), [76, 85, 255]);
+        assert_eq!(map(rgb, false, [1, 2, 3]), [1, 2, 3]);
+    }
+
+    #[test]
+    fn untagged_pictures_are_read_by_their_size() {
+        let check = |size, expected| assert_eq!(Matrix::from_code(2, size), expected, "{size:?}");
+        check((720, 576), Matrix::Bt601);
+        check((1280, 720), Matrix::Bt709);
+        check((960, 720), Matrix::Bt709);
+        check((640, 480), Matrix::Bt601);
+        assert_eq!(Matrix::from_code(200, (640, 480)), Matrix::Bt601);
+    }
+
+    #[test]
+    fn halving_keeps_odd_edges() {
+        let plane = Plane { width: 3, height: 3, samples: vec![10, 20, 30, 10, 20, 30, 50, 70, 90] };
+        assert_eq!(halved(&plane), Plane { width: 2, height: 2, samples: vec![15, 30, 60, 90] });
+    }
+}

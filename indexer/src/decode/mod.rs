@@ -1,0 +1,99 @@
+//! Decoding in other processes: the pool of decoder workers and the conversation with them.
+//!
+//! The path of a request:
+//! 1. it takes a slot, or waits for one in a bounded queue, or is refused at once ([`queue`]);
+//! 2. it gets the idle worker that last served the same user, else a fresh one, never another user's ([`pool`]);
+//! 3. a fresh one is forked by the warm `stills-decoder` parent, which is started again when it dies ([`process`]);
+//! 4. request and reply cross the worker's socket; every reply is bounded and checked ([`exchange`]);
+//! 5. past the deadline, on a crash or a broken rule, and when the caller has gone, the worker is killed: all that
+//!    is an error value for one request.
+//!
+//! Nothing here links FFmpeg, and nothing that a worker says is believed.
+
+mod exchange;
+mod pool;
+mod process;
+mod queue;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use stills_model::fault::Fault;
+
+pub use pool::DecodePool;
+pub use process::StartError;
+
+/// How decoders run.
+#[derive(Debug, Clone)]
+pub struct DecodeConfig {
+    /// The `stills-decoder` program.
+    pub program: PathBuf,
+    /// Requests that run at once, each in a worker of its own; at least 1.
+    pub running_max: usize,
+    /// Interactive requests that may wait for a slot, and as many batch requests beside them.
+    pub queued_max: usize,
+    /// How long a render may run; also how long an interactive request may wait for its slot.
+    pub deadline: Duration,
+    /// How long a scan may run, reading included.
+    pub scan_deadline: Duration,
+    /// Address space of one worker, in bytes.
+    pub memory_max_bytes: u64,
+}
+
+/// Who waits for the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// A person: goes before everything else.
+    Interactive,
+    /// A pipeline: takes what is left.
+    Batch,
+}
+
+/// Ranged reads of one media file: what a scan asks for is read here, by the service.
+pub trait Ranges: Send + Sync {
+    /// Exactly `len` bytes from `offset` on; the range lies inside the length that the scan was given.
+    fn read(&self, offset: u64, len: u32) -> impl Future<Output = Result<Bytes, Fault>> + Send;
+}
+
+/// What to scan, beside the bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct ScanRequest<'a> {
+    /// Bytes in the file now.
+    pub len: u64,
+    /// More will come: what is incomplete at the end is left for later.
+    pub growing: bool,
+    /// The last scan's resume state, or empty.
+    pub resume: &'a [u8],
+}
+
+/// What the pool did so far and does now, for the metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Renders asked for.
+    pub renders: AtomicU64,
+    /// Scans asked for.
+    pub scans: AtomicU64,
+    /// Workers that died or broke the protocol during a request.
+    pub crashes: AtomicU64,
+    /// Workers killed past a deadline.
+    pub deadline_kills: AtomicU64,
+    /// Requests refused because the queue was full or the wait too long.
+    pub refusals: AtomicU64,
+    /// Workers forked.
+    pub forks: AtomicU64,
+    /// Starts of the decoder program; more than one means that it died.
+    pub starts: AtomicU64,
+    /// Requests running now.
+    pub running: AtomicU64,
+    /// Requests waiting for a slot now.
+    pub queued: AtomicU64,
+    /// Process id of the decoder program, 0 while it does not run.
+    pub parent_pid: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
