@@ -4,6 +4,7 @@
 //! `thumbs` and `pipeline` compose them.
 
 pub mod config;
+pub mod run;
 
 pub mod pipeline;
 pub mod thumbs;
@@ -15,6 +16,7 @@ pub mod catalog;
 pub mod data_dir;
 pub mod decode;
 pub mod journal;
+mod marker;
 pub mod source;
 
 pub mod clock;

@@ -128,6 +128,15 @@ impl Catalog {
         pages.map(|item| KeyframePage::decode(&item?.1).map_err(malformed)).collect()
     }
 
+    /// Whether a recording still shows this media: its keyframe pages go in the same batch as the recording.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn is_media_shown(&self, timeline: &Timeline, media: &MediaId) -> Result<bool, CatalogError> {
+        let first = self.tables.prefix(Table::Timelines, &key::pages(timeline, media)).next();
+        Ok(first.transpose()?.is_some())
+    }
+
     /// One keyframe of a media and the page that resolves its configuration.
     ///
     /// # Errors

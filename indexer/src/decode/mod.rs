@@ -52,6 +52,16 @@ pub enum Class {
     Batch,
 }
 
+impl Class {
+    /// The word in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Batch => "batch",
+        }
+    }
+}
+
 /// Ranged reads of one media file: what a scan asks for is read here, by the service.
 pub trait Ranges: Send + Sync {
     /// Exactly `len` bytes from `offset` on; the range lies inside the length that the scan was given.

@@ -14,6 +14,7 @@ mod replay;
 mod scan;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use stills_model::event::{Event, EventKind};
@@ -79,8 +80,8 @@ pub struct PipelineConfig {
     pub running_max: usize,
     /// A growing recording without an event for this long is complete.
     pub growing_idle: Duration,
-    /// Events of recordings that ended before this many days ago are accepted and ignored.
-    pub retention_days: Option<u32>,
+    /// Events of recordings that ended before this many days ago are accepted and ignored; 0: none are.
+    pub retention_days: u32,
     /// What to render ahead of time.
     pub prerender: PrerenderConfig,
 }
@@ -159,6 +160,8 @@ struct Inner {
     parts: Parts,
     config: PipelineConfig,
     queue: Queue,
+    /// The configured number, which SIGHUP may replace.
+    retention_days: AtomicU32,
     /// Held shared from the journal's append to the catalog's apply, and alone while the checkpoint is read: so
     /// that everything up to a checkpoint is applied.
     in_between: RwLock<()>,
@@ -170,7 +173,9 @@ impl Pipeline {
     /// # Errors
     /// When the journal cannot be read or the catalog fails.
     pub async fn open(parts: Parts, config: PipelineConfig) -> Result<(Self, Replayed), SubmitError> {
-        let pipeline = Self(Arc::new(Inner { parts, config, queue: Queue::default(), in_between: RwLock::default() }));
+        let retention_days = AtomicU32::new(config.retention_days);
+        let (queue, in_between) = (Queue::default(), RwLock::default());
+        let pipeline = Self(Arc::new(Inner { parts, config, queue, retention_days, in_between }));
         let replayed = pipeline.replay().await?;
         for (timeline, recording) in pipeline.write(|catalog, _| catalog.pending()).await? {
             pipeline.0.queue.push(Urgency::Backfill, Job::Scan { timeline, recording });
@@ -235,7 +240,8 @@ impl Pipeline {
             self.0.parts.journal.append(fresh.iter().map(journal_entry).collect(), space).await?;
             duplicates += self.apply(fresh).await?;
         }
-        self.0.parts.metrics.events(accepted - duplicates, duplicates);
+        self.0.parts.metrics.events("recording", "new", (accepted - duplicates) as u64);
+        self.0.parts.metrics.events("recording", "duplicate", duplicates as u64);
         Ok(Submitted { accepted, duplicates })
     }
 
@@ -284,7 +290,23 @@ impl Pipeline {
         match job {
             Job::Scan { timeline, recording } => self.scan(timeline, recording).await,
             Job::Prerender { timeline, recording } => self.prerender(timeline, recording).await,
+            Job::Listed { timeline, rendition, instants } => {
+                if let Err(error) = self.prerender_instants(*timeline, instants, &[*rendition]).await {
+                    tracing::debug!(%error, "a listed window is not wholly rendered");
+                }
+            }
         }
+    }
+
+    /// Replaces the number of days after which events are ignored; 0: none are.
+    pub fn set_retention_days(&self, days: u32) {
+        self.0.retention_days.store(days, Ordering::Relaxed);
+    }
+
+    /// Queues the rendering of listed pictures that are not stored, below all other work. Over the bound they
+    /// are left to be rendered when they are asked for.
+    pub fn request_listed(&self, timeline: Timeline, rendition: Rendition, instants: Vec<Timestamp>) {
+        self.0.queue.push(Urgency::Backfill, Job::Listed { timeline, rendition, instants: instants.into() });
     }
 
     /// Recordings whose work is queued or running.
@@ -295,7 +317,8 @@ impl Pipeline {
     fn is_past_retention(&self, event: &Event, now: Timestamp) -> bool {
         let EventKind::Available(available) = &event.kind else { return false };
         let last = available.end.unwrap_or(available.start);
-        self.0.config.retention_days.is_some_and(|days| now.since_ms(last) > i64::from(days) * DAY_MS)
+        let days = self.0.retention_days.load(Ordering::Relaxed);
+        days > 0 && now.since_ms(last) > i64::from(days) * DAY_MS
     }
 
     /// Makes a catalog call that may wait behind other writers.

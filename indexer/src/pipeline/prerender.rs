@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use stills_model::id::{RecordingId, Timeline};
+use stills_model::rendition::Rendition;
 use stills_model::thumb::MediaId;
 use stills_model::time::{Span, Timestamp};
 
@@ -31,7 +32,8 @@ impl Pipeline {
             Anchors::EveryKeyframe => self.keyframe_instants(timeline, indexed.media, indexed.span.start).await,
             Anchors::Off => Vec::new(),
         };
-        if let Err(error) = self.prerender_instants(timeline, &instants).await {
+        let renditions = &self.0.config.prerender.renditions;
+        if let Err(error) = self.prerender_instants(timeline, &instants, renditions).await {
             // Prerendering saves time and is no promise: what is missing is rendered when it is asked for.
             tracing::warn!(%error, %recording, "a recording is not wholly prerendered");
         }
@@ -41,8 +43,13 @@ impl Pipeline {
         }
     }
 
-    async fn prerender_instants(&self, timeline: Timeline, instants: &[Timestamp]) -> Result<(), ThumbError> {
-        let renditions = &self.0.config.prerender.renditions;
+    /// Makes sure that the keyframes which answer for these instants, in order, are stored in all renditions.
+    pub(super) async fn prerender_instants(
+        &self,
+        timeline: Timeline,
+        instants: &[Timestamp],
+        renditions: &[Rendition],
+    ) -> Result<(), ThumbError> {
         if renditions.is_empty() {
             return Ok(());
         }

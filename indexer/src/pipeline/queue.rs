@@ -1,11 +1,19 @@
 //! What the pipeline does next: scans before prerenders, live before backfill, each recording once.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use stills_model::id::{RecordingId, Timeline, UserId};
+use stills_model::rendition::Rendition;
+use stills_model::time::Timestamp;
 use tokio::sync::Notify;
+
+/// The lane of listed windows.
+const LISTED: usize = 4;
+
+/// Listed windows that may wait; each holds at most a page of instants.
+const LISTED_MAX: usize = 64;
 
 /// One piece of work.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -24,22 +32,32 @@ pub(super) enum Job {
         /// Which recording.
         recording: RecordingId,
     },
+    /// Render pictures that a search has listed.
+    Listed {
+        /// Whose camera.
+        timeline: Timeline,
+        /// In which rendition.
+        rendition: Rendition,
+        /// For which instants, in order.
+        instants: Arc<[Timestamp]>,
+    },
 }
 
 impl Job {
     fn user(&self) -> UserId {
         match self {
-            Self::Scan { timeline, .. } | Self::Prerender { timeline, .. } => timeline.user,
+            Self::Scan { timeline, .. } | Self::Prerender { timeline, .. } | Self::Listed { timeline, .. } => timeline.user,
         }
     }
 
-    /// The lane: scans before prerenders, within each live before backfill.
+    /// The lane: scans before prerenders, within each live before backfill; what was merely listed comes last.
     fn lane(&self, urgency: Urgency) -> usize {
         match (self, urgency) {
             (Self::Scan { .. }, Urgency::Live) => 0,
             (Self::Scan { .. }, Urgency::Backfill) => 1,
             (Self::Prerender { .. }, Urgency::Live) => 2,
             (Self::Prerender { .. }, Urgency::Backfill) => 3,
+            (Self::Listed { .. }, _) => LISTED,
         }
     }
 }
@@ -57,20 +75,20 @@ pub(super) enum Urgency {
 #[derive(Debug, Default)]
 struct Lane {
     turns: VecDeque<UserId>,
-    jobs: HashMap<UserId, VecDeque<(Urgency, Job)>>,
+    jobs: HashMap<UserId, VecDeque<Job>>,
 }
 
 impl Lane {
-    fn push(&mut self, urgency: Urgency, job: Job) {
+    fn push(&mut self, job: Job) {
         let user = job.user();
         let jobs = self.jobs.entry(user).or_default();
         if jobs.is_empty() {
             self.turns.push_back(user);
         }
-        jobs.push_back((urgency, job));
+        jobs.push_back(job);
     }
 
-    fn pop(&mut self) -> Option<(Urgency, Job)> {
+    fn pop(&mut self) -> Option<Job> {
         let user = self.turns.pop_front()?;
         let jobs = self.jobs.get_mut(&user)?;
         let job = jobs.pop_back();
@@ -85,7 +103,8 @@ impl Lane {
 
 #[derive(Debug, Default)]
 struct Work {
-    lanes: [Lane; 4],
+    lanes: [Lane; 5],
+    n_listed: usize,
     queued: HashSet<Job>,
     running: HashMap<Job, Option<Urgency>>,
     urgency: HashMap<Job, Urgency>,
@@ -110,16 +129,21 @@ impl Queue {
             *again = Some(urgency);
             return;
         }
+        let lane = job.lane(urgency);
+        if lane == LISTED && work.n_listed >= LISTED_MAX {
+            return;
+        }
         if work.queued.insert(job.clone()) {
+            work.n_listed += usize::from(lane == LISTED);
             work.urgency.insert(job.clone(), urgency);
-            work.lanes[job.lane(urgency)].push(urgency, job);
+            work.lanes[lane].push(job);
             drop(work);
             self.wake.notify_one();
         }
     }
 
     /// Queues a job after a pause. The pause outlives neither the runtime nor, being noted in the catalog, a restart.
-    pub(super) fn push_later(queue: std::sync::Arc<impl AsRef<Self> + Send + Sync + 'static>, pause: Duration, job: Job) {
+    pub(super) fn push_later(queue: Arc<impl AsRef<Self> + Send + Sync + 'static>, pause: Duration, job: Job) {
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
             queue.as_ref().as_ref().push(Urgency::Backfill, job);
@@ -139,7 +163,8 @@ impl Queue {
 
     fn pop(&self) -> Option<Job> {
         let mut work = self.lock();
-        let (_, job) = work.lanes.iter_mut().find_map(Lane::pop)?;
+        let job = work.lanes.iter_mut().find_map(Lane::pop)?;
+        work.n_listed -= usize::from(matches!(job, Job::Listed { .. }));
         work.queued.remove(&job);
         work.running.insert(job.clone(), None);
         // Whoever waits for the next one has been woken once for all that was pushed.
@@ -186,7 +211,7 @@ mod tests {
     fn prerender(user: u8, n: u32) -> Job {
         match scan(user, n) {
             Job::Scan { timeline, recording } => Job::Prerender { timeline, recording },
-            other => other,
+            Job::Prerender { .. } | Job::Listed { .. } => unreachable!("a scan"),
         }
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use stills_model::event::{Available, EventOrder};
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::id::{RecordingId, Timeline};
+use stills_model::keyframe::ByteRange;
 use stills_model::keyframe_index::KeyframeIndex;
 
 use super::queue::{Job, Queue};
@@ -20,7 +21,7 @@ struct ScannedMedia(Media);
 
 impl Ranges for ScannedMedia {
     async fn read(&self, offset: u64, len: u32) -> Result<Bytes, Fault> {
-        self.0.read(offset, len).await
+        self.0.read(ByteRange { offset, len }).await
     }
 }
 
@@ -34,10 +35,14 @@ impl Pipeline {
         };
         let Some(row) = row.filter(|row| !row.removed) else { return };
         let (timeline, recording) = (*timeline, recording.clone());
+        if !row.to_scan && !row.to_prerender {
+            return;
+        }
         if let (true, Some((order, available))) = (row.to_scan, row.latest) {
             let began = Instant::now();
             let scanned = self.scan_media(timeline, &available).await;
-            self.0.parts.metrics.scan(scanned.as_ref().err().map(|fault| fault.kind), began.elapsed());
+            let outcome = scanned.as_ref().map(|_| ()).map_err(|fault| fault.kind);
+            self.0.parts.metrics.scan(outcome, began.elapsed());
             match scanned {
                 Ok((media_len, index)) => {
                     let start = available.start;
@@ -49,8 +54,6 @@ impl Pipeline {
                 }
                 Err(fault) => return self.failed(timeline, recording, order, fault).await,
             }
-        } else if !row.to_prerender {
-            return;
         }
         let urgency = self.0.queue.urgency(&Job::Scan { timeline, recording: recording.clone() });
         self.0.queue.push(urgency, Job::Prerender { timeline, recording });

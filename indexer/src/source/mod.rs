@@ -5,7 +5,7 @@
 //! 1. [`policy`] checks the URL against `media.roots` and `media.allow_urls` and says where it points;
 //! 2. [`mod@file`] opens a local file beneath its root, following no link, and pins it by its descriptor;
 //! 3. `coalesce` turns the ranges of keyframes into few reads;
-//! 4. [`threads`] does the reads on a few threads of its own, so that a slow disk stops no async thread.
+//! 4. [`crate::threads`] does the reads on a few threads of their own, so that a slow disk stops no async thread.
 //!
 //! Media over the network is checked here but not read by this build. Nothing here decodes or interprets media.
 
@@ -13,9 +13,9 @@ mod coalesce;
 pub mod file;
 pub mod policy;
 mod spelling;
-pub mod threads;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use stills_model::fault::{Fault, FaultKind};
@@ -24,7 +24,7 @@ use stills_model::keyframe::ByteRange;
 
 use file::{Identity, MediaFile};
 use policy::{MediaPolicy, Place};
-use threads::Threads;
+use crate::threads::{CallError, Threads};
 
 /// The most bytes that one call to [`Media::read`] or [`Media::read_ranges`] gives: what one message to a decoder
 /// can carry.
@@ -32,6 +32,23 @@ pub const READ_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The most ranges in one call to [`Media::read_ranges`]; a keyframe has one to a few dozen.
 pub const RANGES_MAX: usize = 512;
+
+/// A read that takes longer comes from a disk that is not well.
+const READ_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Does a read on a thread that may block.
+async fn read_on<T: Send + 'static>(
+    threads: &Threads,
+    read: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    threads.call(READ_DEADLINE, read).await.unwrap_or_else(|error| {
+        Err(match error {
+            CallError::Full => Fault::new(FaultKind::Busy, "too many reads of media are waiting; try again soon"),
+            CallError::Late => Fault::new(FaultKind::Unreadable, "the media could not be read in time"),
+            CallError::Died => Fault::new(FaultKind::Internal, "reading the media failed inside"),
+        })
+    })
+}
 
 /// Opens media. Cloning is cheap; clones share policy and threads.
 #[derive(Debug, Clone)]
@@ -60,7 +77,7 @@ impl Source {
         let place = self.policy.check_stored(user, media_url);
         match place.map_err(|refused| Fault::new(FaultKind::Forbidden, refused.detail))? {
             Place::File { root, beneath } => {
-                let file = self.threads.run(move || MediaFile::open(&root, &beneath)).await?;
+                let file = read_on(&self.threads, move || MediaFile::open(&root, &beneath)).await?;
                 Ok(Media { file: Arc::new(file), threads: Arc::clone(&self.threads) })
             }
             Place::Remote { url } => {
@@ -97,7 +114,7 @@ impl Media {
     /// `Unreadable` otherwise.
     pub async fn read(&self, range: ByteRange) -> Result<Bytes, Fault> {
         let file = Arc::clone(&self.file);
-        self.threads.run(move || file.read_at(range.offset, range.len)).await
+        read_on(&self.threads, move || file.read_at(range.offset, range.len)).await
     }
 
     /// Reads several ranges, in as few reads as their distances allow, and gives them in the order asked for.
@@ -124,7 +141,7 @@ impl Media {
     /// `Changed` if it is not, `Unreadable` if that cannot be told.
     pub async fn unchanged(&self) -> Result<(), Fault> {
         let file = Arc::clone(&self.file);
-        self.threads.run(move || file.unchanged()).await
+        read_on(&self.threads, move || file.unchanged()).await
     }
 }
 

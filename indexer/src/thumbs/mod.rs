@@ -27,7 +27,7 @@ use crate::cache::DiskCache;
 use crate::catalog::{Catalog, CatalogError, Located, Missing};
 use crate::clock::Clock;
 use crate::decode::{Class, DecodePool};
-use crate::metrics::Metrics;
+use crate::metrics::{CacheTier, Metrics};
 use crate::source::Source;
 use crate::threads::{CallError, Threads};
 
@@ -220,10 +220,10 @@ impl Thumbs {
         let etag = key.etag();
         let metrics = &self.0.parts.metrics;
         if let Some(body) = self.0.hot.get(&key) {
-            metrics.cache_request("hot", true);
+            metrics.cache_request(CacheTier::Hot, true);
             return Ok(Some(Picture { body, etag, origin: Origin::Hot }));
         }
-        metrics.cache_request("hot", false);
+        metrics.cache_request(CacheTier::Hot, false);
         let cache = Arc::clone(&self.0.parts.cache);
         let read = self.0.parts.threads.call(LOOKUP_DEADLINE, move || cache.get(&key)).await?;
         let body = match read {
@@ -234,7 +234,7 @@ impl Thumbs {
                 None
             }
         };
-        metrics.cache_request("disk", body.is_some());
+        metrics.cache_request(CacheTier::Disk, body.is_some());
         Ok(body.map(|body| {
             self.0.hot.insert(key, body.clone());
             Picture { body, etag, origin: Origin::Disk }

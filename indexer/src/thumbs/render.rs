@@ -30,7 +30,8 @@ impl Thumbs {
     ) -> Result<Bytes, Fault> {
         let began = Instant::now();
         let rendered = self.decode(located, renditions, class).await;
-        self.0.parts.metrics.render(class, rendered.as_ref().err().map(|fault| fault.kind), began.elapsed());
+        let outcome = rendered.as_ref().map(|_| ()).map_err(|fault| fault.kind);
+        self.0.parts.metrics.render(class.name(), outcome, began.elapsed());
         match rendered {
             Ok(pictures) => self.store(located, renditions, pictures).await,
             Err(fault) => {

@@ -1,0 +1,207 @@
+//! The composition root of everything behind the HTTP: builds the parts from the configuration, starts and stops them.
+//!
+//! Both programs use it: the origin serves on top of it, the indexer runs it alone.
+
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZero;
+use std::sync::Arc;
+
+use stills_model::thumb::ThumbKey;
+use thiserror::Error;
+use tokio::task::JoinSet;
+
+use crate::cache::{CacheConfig, CacheError, DiskCache};
+use crate::catalog::{Catalog, CatalogError};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::config::pictures::PrerenderInterval;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::decode::{DecodeConfig, DecodePool, StartError};
+use crate::journal::{Journal, JournalConfig, JournalError};
+use crate::metrics::Metrics;
+use crate::pipeline::{self, Anchors, Pipeline, PipelineConfig, PrerenderConfig, SubmitError};
+use crate::source::Source;
+use crate::source::policy::{MediaPolicy, PolicyConfig};
+use crate::threads::Threads;
+use crate::thumbs::{self, Thumbs};
+
+/// Calls to the stores that may wait for a thread.
+const STORE_CALLS_MAX: usize = 4096;
+
+/// Reads of media that may wait for a thread.
+const MEDIA_READS_MAX: usize = 1024;
+
+/// The parts could not be started.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "each variant is the part that failed")]
+pub enum RunError {
+    #[error(transparent)]
+    Data(#[from] DataDirError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error("the decoder could not be started: {0}")]
+    Decoder(#[from] StartError),
+    #[error("the pipeline could not be started: {0}")]
+    Pipeline(#[from] SubmitError),
+    #[error("threads could not be started: {0}")]
+    Threads(#[from] std::io::Error),
+    #[error("the media policy is wrong: {0}")]
+    Policy(String),
+}
+
+/// Everything that runs behind the HTTP.
+#[derive(Debug)]
+pub struct Engine {
+    /// The read path.
+    pub thumbs: Thumbs,
+    /// The write path.
+    pub pipeline: Pipeline,
+    /// Which media may be read for whom.
+    pub policy: Arc<MediaPolicy>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Clock,
+    /// Recordings this close are one coverage, in milliseconds.
+    pub seam_ms: i64,
+    cache: Arc<DiskCache>,
+    pool: Arc<DecodePool>,
+    tasks: JoinSet<()>,
+    /// Held for as long as the engine runs.
+    _data: DataDir,
+}
+
+fn policy(config: &Config) -> Result<MediaPolicy, RunError> {
+    let roots = config.media.roots.iter().map(|root| root.as_str().to_owned()).collect();
+    let allow_urls = config.media.allow_urls.iter().map(|pattern| pattern.as_str().to_owned()).collect();
+    MediaPolicy::new(PolicyConfig { roots, allow_urls }).map_err(|faults| RunError::Policy(faults.join("; ")))
+}
+
+fn pipeline_config(config: &Config) -> PipelineConfig {
+    let anchors = match config.prerender.interval {
+        PrerenderInterval::Off => Anchors::Off,
+        PrerenderInterval::EveryKeyframe => Anchors::EveryKeyframe,
+        PrerenderInterval::Every(interval) => {
+            Anchors::Every(i64::try_from(interval.as_millis()).unwrap_or(i64::MAX))
+        }
+    };
+    PipelineConfig {
+        running_max: config.decoders.running_max,
+        growing_idle: config.media.growing_idle,
+        retention_days: config.retention.days.unwrap_or(0),
+        prerender: PrerenderConfig { anchors, renditions: config.prerender.renditions.clone() },
+    }
+}
+
+/// Eight hexadecimal digits that no other store has had: what epochs begin with.
+fn incarnation(clock: &Clock) -> String {
+    let random = RandomState::new().hash_one(clock.now().as_ms());
+    format!("{:08x}", random >> 32)
+}
+
+fn open_cache(data: &DataDir, config: &Config, catalog: &Catalog) -> Result<DiskCache, RunError> {
+    let limits = CacheConfig {
+        max_bytes: config.cache.max_bytes,
+        volume_bytes: config.cache.volume_bytes,
+        ..CacheConfig::default()
+    };
+    let (cache, report) = DiskCache::open(&data.cache(), limits)?;
+    if report.needs_rebuild {
+        tracing::warn!(?report, "the cache index is rebuilt from the volumes");
+        let rebuilt = cache.rebuild(|key: &ThumbKey| catalog.is_media_shown(&key.timeline, &key.media).unwrap_or(false))?;
+        tracing::info!(?rebuilt, "the cache index is rebuilt");
+    }
+    Ok(cache)
+}
+
+impl Engine {
+    /// Builds and starts everything. The configuration is valid; what can still fail is the machine.
+    ///
+    /// # Errors
+    /// [`RunError`] names the part.
+    pub async fn start(config: &Config, clock: Clock, version: &'static str) -> Result<Self, RunError> {
+        let metrics = Arc::new(Metrics::new(version));
+        let data = DataDir::open(&config.data.dir)?;
+        let (journal, report) = Journal::open(&data.journal(), JournalConfig::default())?;
+        tracing::info!(?report, "the journal is open");
+        let seam_ms = i64::try_from(config.coverage.seam_max.as_millis()).unwrap_or(i64::MAX);
+        let (catalog, opened) = Catalog::open(&data.catalog(), seam_ms, &incarnation(&clock))?;
+        tracing::info!(?opened, "the catalog is open");
+        let catalog = Arc::new(catalog);
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = Arc::new(Threads::start("store", cores.max(2) * 2, STORE_CALLS_MAX)?);
+        let reads = Arc::new(Threads::start("media", cores.max(2) * 2, MEDIA_READS_MAX)?);
+        let policy = Arc::new(policy(config)?);
+        let source = Source::new(Arc::clone(&policy), reads);
+        let pool = DecodePool::start(decode_config(config)?).await?;
+        // Events may remove recordings that the volumes still hold, so the catalog is brought up to date first.
+        let journal = Arc::new(journal);
+        let cache = Arc::new(open_cache(&data, config, &catalog)?);
+        let thumbs = Thumbs::new(thumbs::Parts {
+            catalog: Arc::clone(&catalog),
+            cache: Arc::clone(&cache),
+            pool: Arc::clone(&pool),
+            source: source.clone(),
+            threads: Arc::clone(&threads),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+            hot_bytes: config.cache.hot_bytes,
+        });
+        let parts = pipeline::Parts {
+            journal,
+            catalog,
+            thumbs: thumbs.clone(),
+            pool: Arc::clone(&pool),
+            source,
+            threads,
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        let (pipeline, replayed) = Pipeline::open(parts, pipeline_config(config)).await?;
+        tracing::info!(?replayed, backlog = pipeline.backlog(), "the pipeline is open");
+        let mut tasks = JoinSet::new();
+        pipeline.start(&mut tasks);
+        Ok(Self { thumbs, pipeline, policy, metrics, clock, seam_ms, cache, pool, tasks, _data: data })
+    }
+
+    /// Copies what the parts count into the metrics, before they are read.
+    pub fn measure(&self) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let (metrics, decoders) = (&self.metrics, self.pool.counters());
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        metrics.decoder_running.set(gauge(decoders.running.load(Relaxed)));
+        metrics.decoder_queued.set(gauge(decoders.queued.load(Relaxed)));
+        metrics.pipeline_backlog.set(gauge(self.pipeline.backlog() as u64));
+        metrics.cache_bytes.set(self.cache.stats().bytes);
+        let raise = |counter: &prometheus_client::metrics::counter::Counter, total: u64| {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        };
+        raise(&metrics.decoder_crashes, decoders.crashes.load(Relaxed));
+        raise(&metrics.decoder_deadlines, decoders.deadline_kills.load(Relaxed));
+    }
+
+    /// Stops: work in progress is left where it can go on, state is flushed.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        self.pipeline.checkpoint().await;
+        if let Err(error) = self.cache.sync() {
+            tracing::warn!(%error, "the disk cache could not be flushed");
+        }
+    }
+}
+
+fn decode_config(config: &Config) -> Result<DecodeConfig, RunError> {
+    let decoders = &config.decoders;
+    Ok(DecodeConfig {
+        program: decoders.program_path()?,
+        running_max: decoders.running_max,
+        queued_max: decoders.queued_max,
+        deadline: decoders.deadline,
+        scan_deadline: decoders.scan_deadline,
+        memory_max_bytes: decoders.memory_max,
+    })
+}
