@@ -103,19 +103,21 @@ fn incarnation(clock: &Clock) -> String {
     format!("{:08x}", random >> 32)
 }
 
-fn open_cache(data: &DataDir, config: &Config, catalog: &Catalog) -> Result<DiskCache, RunError> {
-    let limits = CacheConfig {
+fn cache_config(config: &Config) -> CacheConfig {
+    CacheConfig {
         max_bytes: config.cache.max_bytes,
         volume_bytes: config.cache.volume_bytes,
         ..CacheConfig::default()
-    };
-    let (cache, report) = DiskCache::open(&data.cache(), limits)?;
-    if report.needs_rebuild {
-        tracing::warn!(?report, "the cache index is rebuilt from the volumes");
-        let rebuilt = cache.rebuild(|key: &ThumbKey| catalog.is_media_shown(&key.timeline, &key.media).unwrap_or(false))?;
-        tracing::info!(?rebuilt, "the cache index is rebuilt");
     }
-    Ok(cache)
+}
+
+/// Finds again what the volumes hold and a lost index does not, except what was deleted. The catalog is up to date.
+fn rebuild_cache(cache: &DiskCache, catalog: &Catalog) -> Result<(), RunError> {
+    tracing::warn!("the cache index is rebuilt from the volumes");
+    let is_shown = |key: &ThumbKey| catalog.is_media_shown(&key.timeline, &key.media).unwrap_or(false);
+    let report = cache.rebuild(is_shown)?;
+    tracing::info!(?report, "the cache index is rebuilt");
+    Ok(())
 }
 
 impl Engine {
@@ -138,9 +140,9 @@ impl Engine {
         let policy = Arc::new(policy(config)?);
         let source = Source::new(Arc::clone(&policy), reads);
         let pool = DecodePool::start(decode_config(config)?).await?;
-        // Events may remove recordings that the volumes still hold, so the catalog is brought up to date first.
-        let journal = Arc::new(journal);
-        let cache = Arc::new(open_cache(&data, config, &catalog)?);
+        let (cache, report) = DiskCache::open(&data.cache(), cache_config(config))?;
+        tracing::info!(?report, "the disk cache is open");
+        let cache = Arc::new(cache);
         let thumbs = Thumbs::new(thumbs::Parts {
             catalog: Arc::clone(&catalog),
             cache: Arc::clone(&cache),
@@ -152,8 +154,8 @@ impl Engine {
             hot_bytes: config.cache.hot_bytes,
         });
         let parts = pipeline::Parts {
-            journal,
-            catalog,
+            journal: Arc::new(journal),
+            catalog: Arc::clone(&catalog),
             thumbs: thumbs.clone(),
             pool: Arc::clone(&pool),
             source,
@@ -163,6 +165,9 @@ impl Engine {
         };
         let (pipeline, replayed) = Pipeline::open(parts, pipeline_config(config)).await?;
         tracing::info!(?replayed, backlog = pipeline.backlog(), "the pipeline is open");
+        if report.needs_rebuild {
+            rebuild_cache(&cache, &catalog)?;
+        }
         let mut tasks = JoinSet::new();
         pipeline.start(&mut tasks);
         Ok(Self { thumbs, pipeline, policy, metrics, clock, seam_ms, cache, pool, tasks, _data: data })

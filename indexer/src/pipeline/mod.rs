@@ -236,7 +236,7 @@ impl Pipeline {
         if !fresh.is_empty() {
             let _between = self.0.in_between.read().await;
             let deletes_only = fresh.iter().all(|event| !matches!(event.kind, EventKind::Available(_)));
-            let space = if deletes_only { Space::Reserve } else { Space::Ordinary };
+            let space = if deletes_only { Space::Reserved } else { Space::Ordinary };
             self.0.parts.journal.append(fresh.iter().map(journal_entry).collect(), space).await?;
             duplicates += self.apply(fresh).await?;
         }
