@@ -5,10 +5,12 @@
 //! first panic or reported corruption the index is condemned: it answers nothing any more, and a file says to the
 //! next start that it is to be set aside. A call that never returns is its caller's to notice ([`CacheIndex::condemn`]).
 
+use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use stills_model::codec::{Reader, Writer};
 
@@ -21,6 +23,9 @@ const CHECKPOINT: &str = "checkpoint";
 const COMPLETE: &str = "complete";
 /// How often sled writes what it holds; a crash loses no more than this, and the volumes have it.
 const FLUSH_EVERY_MS: u64 = 500;
+/// How long a lock that an earlier user holds is waited for, and how often it is tried.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// The cache index cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +33,9 @@ pub enum IndexError {
     /// The disk is full or refuses; the index itself may be whole.
     #[error("{0}")]
     Disk(String),
+    /// An earlier user of it in this process is not quite gone.
+    #[error("{0}")]
+    Busy(String),
     /// sled says that it is damaged, panics, or does not come back.
     #[error("{0}")]
     Damaged(String),
@@ -42,6 +50,8 @@ impl From<sled::Error> for IndexError {
         match &error {
             sled::Error::Io(io) => match io.kind() {
                 StorageFull | QuotaExceeded | PermissionDenied | ReadOnlyFilesystem => Self::Disk(error.to_string()),
+                // sled tells this apart from other failures by its text alone.
+                _ if io.to_string().contains("could not acquire lock") => Self::Busy(error.to_string()),
                 _ => Self::Damaged(error.to_string()),
             },
             _ => Self::Damaged(error.to_string()),
@@ -72,11 +82,32 @@ impl CacheIndex {
     /// May panic or never return on a damaged directory: `open` calls it in a thread of its own.
     pub(super) fn open(dir: &Path, condemned_path: PathBuf, cache_bytes: u64) -> Result<Self, IndexError> {
         let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(Some(FLUSH_EVERY_MS));
-        let db = config.open()?;
+        let mut waited = Duration::ZERO;
+        // A closed sled holds its lock a little longer: its own threads still have the file.
+        let db = loop {
+            match config.open().map_err(IndexError::from) {
+                Err(IndexError::Busy(_)) if waited < LOCK_WAIT_MAX => {
+                    std::thread::sleep(LOCK_POLL);
+                    waited += LOCK_POLL;
+                }
+                opened => break opened?,
+            }
+        };
         let pages = db.open_tree(PAGES_TREE)?;
         let facts = db.open_tree(FACTS_TREE)?;
         let (condemned, incomplete_marks) = (AtomicBool::new(false), AtomicU64::new(0));
         Ok(Self { db, pages, facts, incomplete_marks, condemned, condemned_path })
+    }
+
+    /// The second step of recovery: without its snapshots sled reads its whole log again, which alone often helps.
+    pub(super) fn delete_snapshots(index_dir: &Path) -> io::Result<()> {
+        for item in fs::read_dir(index_dir)? {
+            let item = item?;
+            if item.file_name().to_str().is_some_and(|name| name.starts_with("snap.")) {
+                fs::remove_file(item.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// The page, empty when there is none. One that is damaged is removed, and the index incomplete from then on.
@@ -175,9 +206,9 @@ impl CacheIndex {
     pub(super) fn condemn(&self, reason: &str) {
         if !self.condemned.swap(true, Ordering::AcqRel) {
             tracing::error!(reason, "the cache index is condemned; the next start sets it aside");
-            let marked = std::fs::write(&self.condemned_path, reason).or_else(|error| match error.kind() {
+            let marked = fs::write(&self.condemned_path, reason).or_else(|error| match error.kind() {
                 // Without the mark the next start goes by what sled says.
-                io::ErrorKind::StorageFull => std::fs::File::create(&self.condemned_path).map(drop),
+                io::ErrorKind::StorageFull => fs::File::create(&self.condemned_path).map(drop),
                 _ => Err(error),
             });
             if let Err(error) = marked {

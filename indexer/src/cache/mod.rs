@@ -1,4 +1,4 @@
-//! The disk cache: pictures in append-only volumes, found through an index in sled. All of it is derived: what is
+//! The disk cache: pictures in append-only volumes, found through an index. All of it is derived: what is
 //! missing is rendered again, so no write waits for the disk, but what is read is checked whole before it is given.
 //! Synchronous: callers run it in a bounded set of threads of their own, with a deadline.
 //!
@@ -57,7 +57,7 @@ pub struct CacheConfig {
     pub volume_bytes: u64,
     /// The longest picture that is kept.
     pub body_bytes_max: u32,
-    /// sled's cache. It counts log entries; the process takes about three times as much.
+    /// The index's memory cache. It counts log entries; the process takes about three times as much.
     pub index_cache_bytes: u64,
     /// How long opening the index may take before it is taken for damaged.
     pub index_open_max: Duration,

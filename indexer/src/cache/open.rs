@@ -1,7 +1,7 @@
 //! Opening the cache: the recovery ladder of its index, its volumes, and what a crash kept from the index.
 //!
-//! The ladder, each step under a time limit in a thread of its own, because a damaged sled directory panics or
-//! never returns: open; delete sled's snapshots and open again; set the directory aside and begin a new index,
+//! The ladder, each step under a time limit in a thread of its own, because a damaged index panics or
+//! never returns: open; delete its snapshots and open again; set the directory aside and begin a new index,
 //! which [`DiskCache::rebuild`] fills.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use super::{Appender, CacheConfig, CacheError, Counters, DiskCache, IndexError};
 pub enum IndexState {
     /// Whole.
     Opened,
-    /// Whole once sled's snapshots were deleted.
+    /// Whole once its snapshots were deleted.
     Repaired,
     /// A new one began: there was none, or it was set aside.
     New,
@@ -184,11 +184,11 @@ fn open_index(dir: &Path, config: &CacheConfig) -> Result<(CacheIndex, IndexStat
     if index_dir.exists() && !condemned.exists() {
         match open() {
             Ok(index) => return Ok((index, IndexState::Opened)),
-            // A full disk is no reason to give up an index.
-            Err(error @ IndexError::Disk(_)) => return Err(error.into()),
+            // Neither a full disk nor a lock is a reason to give up an index.
+            Err(error @ (IndexError::Disk(_) | IndexError::Busy(_))) => return Err(error.into()),
             Err(error) => tracing::error!(%error, "the cache index does not open; deleting its snapshots"),
         }
-        delete_snapshots(&index_dir).map_err(CacheError::io("delete the snapshots of", &index_dir))?;
+        CacheIndex::delete_snapshots(&index_dir).map_err(CacheError::io("delete the snapshots of", &index_dir))?;
         match open() {
             Ok(index) => return Ok((index, IndexState::Repaired)),
             Err(error @ IndexError::Disk(_)) => return Err(error.into()),
@@ -224,16 +224,6 @@ fn within<T: Send + 'static>(
         RecvTimeoutError::Timeout => Err(IndexError::Damaged(format!("did not open within {limit:?}"))),
         RecvTimeoutError::Disconnected => Err(IndexError::Damaged("its thread ended".to_owned())),
     })
-}
-
-fn delete_snapshots(index_dir: &Path) -> io::Result<()> {
-    for item in fs::read_dir(index_dir)? {
-        let item = item?;
-        if item.file_name().to_str().is_some_and(|name| name.starts_with("snap.")) {
-            fs::remove_file(item.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// Keeps one damaged index for inspection, the last one.

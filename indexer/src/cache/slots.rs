@@ -4,7 +4,7 @@
 //! A page's key is the thumb key without its instant (41 bytes: timeline, media, rendition, render version), then
 //! the number of the two-minute page of the recording's time, big-endian with its sign bit turned, so that pages
 //! sort by time. Two minutes keep a value near 100 bytes at the usual prerender interval and near 1 KiB with a
-//! thumb per second; sled's memory and speed hold only for small values.
+//! thumb per second; the index's memory and speed hold only for small values.
 //!
 //! Stored form of a page, version 1: version, count, then per slot the distance of its instant from the previous
 //! one's (the first: from the page's start), of its volume from the previous one's and of its offset from where the

@@ -203,6 +203,36 @@ fn a_torn_tail_is_cut_wherever_it_tears() {
 }
 
 #[test]
+fn what_a_crash_kept_from_the_index_is_found_again() {
+    let temp = tempfile::tempdir().expect("directory");
+    let saved = temp.path().join("saved");
+    // The index as it is before the first picture ever, and then after a start that found some: nothing but what
+    // opening itself stored may be needed.
+    for round in 0..3 {
+        let (cache, report) = open(temp.path());
+        assert_eq!((report.recovered, report.needs_rebuild), (if round == 0 { 0 } else { 30 }, false));
+        drop(cache);
+        let _ = fs::remove_dir_all(&saved);
+        copy_index(&temp.path().join("index"), &saved);
+        let (cache, _) = DiskCache::open(temp.path(), config(1 << 30, 10_000)).expect("cache");
+        for at_ms in round * 30..(round + 1) * 30 {
+            cache.put(&key(1, 1, at_ms * 2_000, 320), &[7; 1_000]).expect("put");
+        }
+        // In place of one: only the newer may come back.
+        cache.put(&key(1, 1, round * 60_000, 320), b"newer").expect("put");
+        drop(cache);
+        restore_index(temp.path(), &saved);
+    }
+    let (cache, report) = open(temp.path());
+    assert_eq!((report.recovered, report.torn_bytes), (30, 0));
+    for at_ms in 0..90 {
+        let expected = if at_ms % 30 == 0 { b"newer".to_vec() } else { vec![7; 1_000] };
+        assert_eq!(get(&cache, &key(1, 1, at_ms * 2_000, 320)), Some(expected), "{at_ms}");
+    }
+    assert_eq!(cache.stats().damaged, 0);
+}
+
+#[test]
 fn a_flipped_bit_never_gives_wrong_bytes() {
     let temp = tempfile::tempdir().expect("directory");
     let volume = Volume::create(temp.path(), 1).expect("volume");
