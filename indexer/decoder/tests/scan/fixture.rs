@@ -80,7 +80,7 @@ pub(crate) fn grow(bytes: &[u8], lens: &[usize]) -> KeyframeIndex {
 }
 
 /// Cuts and flips bits all over a file: scans may fail, but neither panic nor run on.
-pub(crate) fn torture(bytes: &[u8]) {
+pub(crate) fn torture(bytes: &[u8], rounds: usize) {
     let mut seed = 0x9e37_79b9_7f4a_7c15u64;
     let mut random = |below: usize| {
         seed ^= seed << 13;
@@ -88,15 +88,15 @@ pub(crate) fn torture(bytes: &[u8]) {
         seed ^= seed << 17;
         usize::try_from(seed % below as u64).expect("below")
     };
-    for round in 0..60 {
-        let cut = if round < 30 { round * 40 } else { random(bytes.len()) };
+    for round in 0..rounds {
+        let cut = if round < rounds / 2 { round * 40 } else { random(bytes.len()) };
         let cut = &bytes[..cut.min(bytes.len())];
         let _ = index(cut);
         let whole = scan(&mut Counted::new(cut.to_vec()), true, &[]);
         let resume = whole.map(|index| index.resume).unwrap_or_default();
         scan(&mut Counted::new(bytes.to_vec()), false, &resume).expect("what was cut is whole again");
     }
-    for round in 0..300 {
+    for round in 0..rounds * 4 {
         let mut broken = bytes.to_vec();
         for _ in 0..=round % 8 {
             // Headers stand at the front and at the back of most files.

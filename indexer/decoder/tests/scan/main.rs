@@ -5,3 +5,4 @@
 mod fixture;
 mod mp4;
 mod reference;
+mod ts;

@@ -27,31 +27,30 @@ pub(crate) struct Reference {
 impl Reference {
     pub(crate) fn of(path: &Path) -> Self {
         let show = |what: &str| {
-            let args = ["-v", "error", "-select_streams", "v:0", "-of", "compact=p=0", "-show_data_hash", "crc32"];
+            let args = ["-v", "error", "-select_streams", "v:0", "-show_data_hash", "crc32"];
             let output = Command::new("ffprobe").args(args).args(["-show_entries", what]).arg(path).output();
             String::from_utf8(output.expect("ffprobe runs").stdout).expect("text")
         };
-        let field = |line: &str, name: &str| {
-            let find = |part: &str| part.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
-            line.split('|').find_map(find).unwrap_or_default()
+        let field = |section: &str, name: &str| {
+            let find = |line: &str| line.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+            section.lines().find_map(find).unwrap_or_default()
         };
-        let base = show("stream=time_base");
-        let mut bases = base.lines().map(|line| field(line.trim(), "time_base"));
-        let timescale = bases.find_map(|base| base.strip_prefix("1/")?.parse().ok()).expect("a time base");
-        let packets = show("packet=pts,duration,size,flags,data_hash");
-        let read = |line: &str| {
-            let flags = field(line, "flags");
-            let hash = field(line, "data_hash");
+        let base = field(&show("stream=time_base"), "time_base");
+        let timescale = base.strip_prefix("1/").expect("a time base").parse().expect("a number");
+        let read = |packet: &str| {
+            let flags = field(packet, "flags");
+            let hash = field(packet, "data_hash");
             Some(Packet {
-                pts: field(line, "pts").parse().ok()?,
-                duration: field(line, "duration").parse().unwrap_or(0),
-                size: field(line, "size").parse().ok()?,
+                pts: field(packet, "pts").parse().ok()?,
+                duration: field(packet, "duration").parse().unwrap_or(0),
+                size: field(packet, "size").parse().ok()?,
                 key: flags.contains('K'),
                 discarded: flags.contains('D'),
                 crc: u32::from_str_radix(hash.strip_prefix("CRC32:")?, 16).ok()?,
             })
         };
-        Self { packets: packets.lines().filter_map(|line| read(line.trim())).collect(), timescale }
+        let packets = show("packet=pts,duration,size,flags,data_hash");
+        Self { packets: packets.split("[/PACKET]").filter_map(read).collect(), timescale }
     }
 
     fn start(&self) -> i64 {
@@ -98,8 +97,11 @@ pub(crate) fn check(path: &Path, index: &KeyframeIndex, slack_ms: i64) {
     for (keyframe, packet) in index.keyframes.iter().zip(keys) {
         let fed = fed(&file, index, keyframe);
         assert_eq!(fed.len(), 1, "{name}: one packet");
-        assert_eq!(fed[0].len(), packet.size, "{name}: size of the packet at {} ms", keyframe.at_ms);
-        assert_eq!(crc32(&fed[0]), packet.crc, "{name}: bytes of the packet at {} ms", keyframe.at_ms);
+        // FFmpeg's HEVC parser counts the first zero of a start code to the picture before.
+        let zeros = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(from, more)| [&fed[0][from..], &[0][..more]].concat());
+        let same = |bytes: &Vec<u8>| bytes.len() == packet.size && crc32(bytes) == packet.crc;
+        let same = if name == "hevc.ts" { zeros.iter().any(same) } else { same(&fed[0]) };
+        assert!(same, "{name}: the packet at {} ms: {} bytes, expected {}", keyframe.at_ms, fed[0].len(), packet.size);
     }
     let off = (index.duration_ms - reference.duration_ms()).abs();
     assert!(off <= slack_ms, "{name}: {} ms long, {} expected", index.duration_ms, reference.duration_ms());

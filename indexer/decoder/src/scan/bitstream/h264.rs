@@ -7,6 +7,7 @@ pub(super) const SPS: u8 = 7;
 pub(super) const PPS: u8 = 8;
 const SEI: u8 = 6;
 const IDR: u8 = 5;
+const DELIMITER: u8 = 9;
 
 /// Bytes of a SEI message that are read: the recovery point usually comes first.
 const SEI_LEN_MAX: usize = 1024;
@@ -28,7 +29,7 @@ impl Field {
 }
 
 pub(super) fn look<'a>(units: impl Iterator<Item = &'a [u8]>, sets: &mut Sets) -> Look {
-    let (mut recovery, mut with_sps, mut with_pps) = (None, false, false);
+    let (mut recovery, mut with_sps, mut with_pps, mut delimited) = (None, false, false, false);
     for unit in units {
         let Some((&header, payload)) = unit.split_first() else { continue };
         match header & 0x1f {
@@ -41,6 +42,7 @@ pub(super) fn look<'a>(units: impl Iterator<Item = &'a [u8]>, sets: &mut Sets) -
                 sets.put(PPS, Bits::new(&unescape(payload, 8)).ue().unwrap_or(0), unit);
                 with_pps = true;
             }
+            DELIMITER => delimited = true,
             SEI => recovery = recovery.or_else(|| recovery_point(&unescape(payload, SEI_LEN_MAX))),
             kind @ 1..=5 => {
                 let slice = slice(&unescape(payload, SLICE_HEAD), sets);
@@ -53,7 +55,8 @@ pub(super) fn look<'a>(units: impl Iterator<Item = &'a [u8]>, sets: &mut Sets) -
                     None => Kind::Dependent,
                 };
                 let all_intra = slice.as_ref().is_some_and(|slice| slice.all_intra);
-                return Look { kind: Some(kind), intra, all_intra, field: slice.and_then(|slice| slice.field) };
+                let begins = delimited || with_sps || slice.as_ref().is_some_and(|slice| slice.begins);
+                return Look { kind: Some(kind), begins, intra, all_intra, field: slice.and_then(|slice| slice.field) };
             }
             _ => {}
         }
@@ -87,6 +90,7 @@ fn extended(bytes: &mut Bytes<'_>) -> Option<usize> {
 }
 
 struct Slice {
+    begins: bool,
     intra: bool,
     all_intra: bool,
     field: Option<Field>,
@@ -94,11 +98,11 @@ struct Slice {
 
 fn slice(payload: &[u8], sets: &Sets) -> Option<Slice> {
     let mut bits = Bits::new(payload);
-    bits.ue()?; // first_mb_in_slice
+    let begins = bits.ue()? == 0; // first_mb_in_slice
     // 2 and 4 are I and SI; 5 more says that all slices of the picture are of that type.
     let (kind, pps) = (bits.ue()?, bits.ue()?);
     let (intra, all_intra) = (matches!(kind % 5, 2 | 4), matches!(kind, 7 | 9));
-    Some(Slice { intra, all_intra, field: field(bits, pps, sets) })
+    Some(Slice { begins, intra, all_intra, field: field(bits, pps, sets) })
 }
 
 /// The rest of the slice header up to the field flags; nothing for frames.

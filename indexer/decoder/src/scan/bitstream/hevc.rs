@@ -6,8 +6,10 @@ use super::{Kind, Look, Sets};
 const VPS: u8 = 32;
 pub(super) const SPS: u8 = 33;
 pub(super) const PPS: u8 = 34;
+const DELIMITER: u8 = 35;
 
 pub(super) fn look<'a>(units: impl Iterator<Item = &'a [u8]>, sets: &mut Sets) -> Look {
+    let mut delimited = false;
     for unit in units {
         let (Some(header), Some(payload)) = (unit.first(), unit.get(2..)) else { continue };
         let kind = header >> 1 & 0x3f;
@@ -19,11 +21,15 @@ pub(super) fn look<'a>(units: impl Iterator<Item = &'a [u8]>, sets: &mut Sets) -
                     _ => sps_id(&unescape(payload, 128)),
                 };
                 sets.put(kind, id.unwrap_or(0), unit);
+                delimited |= kind != PPS;
             }
             0..=31 => {
                 let kind = if (16..=21).contains(&kind) { Kind::Instant } else { Kind::Dependent };
-                return Look { kind: Some(kind), ..Look::default() };
+                // first_slice_segment_in_pic_flag
+                let begins = delimited || payload.first().is_some_and(|byte| byte & 0x80 != 0);
+                return Look { kind: Some(kind), begins, ..Look::default() };
             }
+            DELIMITER => delimited = true,
             _ => {}
         }
     }

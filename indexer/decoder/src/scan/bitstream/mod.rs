@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use stills_model::keyframe::Codec;
+use stills_model::keyframe::{Codec, DecoderConfig};
 
 mod h264;
 mod hevc;
@@ -12,19 +12,16 @@ mod mpeg;
 
 pub(super) use h264::Field;
 
-/// Parameter sets kept of one kind; the formats allow 32 SPS and 256 PPS.
-const SETS_MAX: usize = 320;
-
-/// Bytes of one parameter set; real ones are some ten to some hundred.
-const SET_LEN_MAX: usize = 4096;
-
 /// The parameter sets in force, by kind and id: for H.264 and HEVC VPS, SPS and PPS, for MPEG the headers of a sequence.
+/// Together they stay below what extradata may take; what does not fit is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Sets(pub(super) BTreeMap<(u8, u32), Vec<u8>>);
 
 impl Sets {
-    fn put(&mut self, kind: u8, id: u32, set: &[u8]) {
-        if set.len() <= SET_LEN_MAX && (self.0.len() < SETS_MAX || self.0.contains_key(&(kind, id))) {
+    pub(super) fn put(&mut self, kind: u8, id: u32, set: &[u8]) {
+        let others = self.0.iter().filter(|(known, _)| **known != (kind, id));
+        let held: usize = others.map(|(_, other)| other.len() + 4).sum();
+        if held + set.len() + 4 <= DecoderConfig::EXTRADATA_MAX_BYTES {
             self.0.insert((kind, id), set.to_vec());
         }
     }
@@ -49,6 +46,8 @@ impl Sets {
 pub(super) struct Look {
     /// How decoding can start here; `None` where nothing was recognised.
     pub(super) kind: Option<Kind>,
+    /// The picture starts here, and not in the sample before.
+    pub(super) begins: bool,
     /// The first slice is intra, so the picture may be.
     pub(super) intra: bool,
     /// The bitstream says that all slices are intra.

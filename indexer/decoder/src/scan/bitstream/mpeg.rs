@@ -20,6 +20,7 @@ pub(super) fn look_2<'a>(units: impl Iterator<Item = &'a [u8]>, sets: &mut Sets)
             (&[PICTURE, high, low, ..], None) => {
                 number = u32::from(high) << 2 | u32::from(low >> 6);
                 let intra = low >> 3 & 7 == 1;
+                found.begins = true;
                 found.kind = Some(if intra { Kind::Instant } else { Kind::Dependent });
             }
             // picture_coding_extension: picture_structure is 1 for a top field, 2 for a bottom field, 3 for a frame.
@@ -44,11 +45,11 @@ pub(super) fn look_4<'a>(units: impl Iterator<Item = &'a [u8]>, sets: &mut Sets)
     for unit in units {
         match *unit {
             [code @ (SEQUENCE_START | OBJECT_START | 0..=LAYER_LAST), ..] => {
-                sets.put(mpeg_4_order(code), code.into(), unit)
+                sets.put(mpeg_4_order(code), code.into(), unit);
             }
             [VOP, coding, ..] => {
                 let kind = if coding >> 6 == 0 { Kind::Instant } else { Kind::Dependent };
-                return Look { kind: Some(kind), ..Look::default() };
+                return Look { kind: Some(kind), begins: true, ..Look::default() };
             }
             _ => {}
         }
@@ -73,7 +74,7 @@ mod tests {
     #[test]
     fn mpeg_2_pictures() {
         let check = |units: &[&[u8]], kind, field| {
-            let expected = Look { kind, field, ..Look::default() };
+            let expected = Look { kind, field, begins: kind.is_some(), ..Look::default() };
             assert_eq!(look_2(units.iter().copied(), &mut Sets::default()), expected, "{units:x?}");
         };
         check(&[&[PICTURE, 0, 0x48]], Some(Kind::Instant), None);

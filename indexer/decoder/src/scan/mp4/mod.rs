@@ -16,7 +16,7 @@ use super::bytes::Bytes;
 use super::timeline::{Access, Sample, Timeline};
 use super::verify::{Trust, verify};
 use super::window::Window;
-use super::{damaged, too_large};
+use super::{check_sum, damaged, too_large};
 
 mod boxes;
 mod edits;
@@ -60,7 +60,7 @@ pub(super) fn scan(window: &mut Window<'_>, growing: bool, resume: &[u8]) -> Res
     let state = State {
         at: found.end,
         moov_at: found.at,
-        moov_sum: sum(&moov),
+        moov_sum: check_sum(&moov),
         next_dts: 0,
         trust: Trust::Open,
         timeline: Timeline::new(track.timescale),
@@ -170,13 +170,8 @@ impl State {
         if &top.kind != b"moov" || !top.is_whole(window) {
             return Ok(None);
         }
-        Ok(Some(top.bytes(window)?).filter(|moov| sum(moov) == self.moov_sum))
+        Ok(Some(top.bytes(window)?).filter(|moov| check_sum(moov) == self.moov_sum))
     }
-}
-
-/// FNV-1a: tells another `moov` from the known one; not against anybody who forges media, who harms only himself.
-fn sum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 struct Walk {
