@@ -1,0 +1,99 @@
+//! HEVC heads (ITU-T H.265 7.3): IRAP pictures by NAL unit type.
+
+use super::super::bytes::{Bits, Bytes, unescape};
+use super::{Kind, Look, Sets};
+
+const VPS: u8 = 32;
+pub(super) const SPS: u8 = 33;
+pub(super) const PPS: u8 = 34;
+
+pub(super) fn look<'a>(units: impl Iterator<Item = &'a [u8]>, sets: &mut Sets) -> Look {
+    for unit in units {
+        let (Some(header), Some(payload)) = (unit.first(), unit.get(2..)) else { continue };
+        let kind = header >> 1 & 0x3f;
+        match kind {
+            VPS | PPS | SPS => {
+                let id = match kind {
+                    VPS => payload.first().map(|byte| u32::from(byte >> 4)),
+                    PPS => Bits::new(&unescape(payload, 8)).ue(),
+                    _ => sps_id(&unescape(payload, 128)),
+                };
+                sets.put(kind, id.unwrap_or(0), unit);
+            }
+            0..=31 => {
+                let kind = if (16..=21).contains(&kind) { Kind::Instant } else { Kind::Dependent };
+                return Look { kind: Some(kind), ..Look::default() };
+            }
+            _ => {}
+        }
+    }
+    Look::default()
+}
+
+/// The id behind `profile_tier_level`.
+fn sps_id(payload: &[u8]) -> Option<u32> {
+    let mut bits = Bits::new(payload);
+    bits.bits(4)?;
+    let sub_layers = bits.bits(3)?;
+    bits.flag()?;
+    let skip = |bits: &mut Bits<'_>, mut count: u32| {
+        while count > 0 {
+            let step = count.min(32);
+            bits.bits(step)?;
+            count -= step;
+        }
+        Some(())
+    };
+    skip(&mut bits, 96)?;
+    let mut present = Vec::new();
+    for _ in 0..sub_layers {
+        present.push((bits.flag()?, bits.flag()?));
+    }
+    if sub_layers > 0 {
+        skip(&mut bits, 2 * (8 - sub_layers))?;
+    }
+    for (profile, level) in present {
+        skip(&mut bits, if profile { 88 } else { 0 } + if level { 8 } else { 0 })?;
+    }
+    bits.ue()
+}
+
+/// The units of an `hvcC` (ISO/IEC 14496-15 8.3.3) and its length size.
+pub(super) fn configured(hvcc: &[u8]) -> Option<(Vec<&[u8]>, usize)> {
+    let mut bytes = Bytes::new(hvcc);
+    // Some muxers write 0 where the version 1 belongs; a start code begins with three zeros.
+    if bytes.u8()? > 1 || hvcc.starts_with(&[0, 0, 0]) || hvcc.starts_with(&[0, 0, 1]) {
+        return None;
+    }
+    bytes.skip(20)?;
+    let length_size = usize::from(bytes.u8()? & 3) + 1;
+    let mut units = Vec::new();
+    for _ in 0..bytes.u8()? {
+        bytes.skip(1)?;
+        for _ in 0..bytes.u16()? {
+            let len = bytes.u16()?;
+            units.push(bytes.take(len.into())?);
+        }
+    }
+    Some((units, length_size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn irap_pictures() {
+        let check = |kind: u8, expected| {
+            let unit = [kind << 1, 1, 0x80, 0];
+            assert_eq!(look([&unit[..]].into_iter(), &mut Sets::default()).kind, expected, "NAL unit type {kind}");
+        };
+        check(1, Some(Kind::Dependent));
+        check(8, Some(Kind::Dependent));
+        check(16, Some(Kind::Instant));
+        check(19, Some(Kind::Instant));
+        check(21, Some(Kind::Instant));
+        check(22, Some(Kind::Dependent));
+        check(35, None);
+    }
+}
