@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::keyframe::DecoderConfig;
 use stills_model::rendition::Rendition;
-use stills_model::wire::{Fork, MESSAGE_LEN_MAX, PROTOCOL, Reply, Request};
+use stills_model::wire::{Fork, MESSAGE_LEN_MAX, PROTOCOL, Reply, Request, SCANNED_LEN_MAX};
 
 use crate::remote::RemoteMedia;
 use crate::render::Renderer;
@@ -115,9 +115,10 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
             }
         };
         let last = matches!(&reply, Reply::Failed(fault) if fault.kind == FaultKind::Internal);
+        let len_max = if matches!(reply, Reply::Scanned(_)) { SCANNED_LEN_MAX } else { MESSAGE_LEN_MAX };
         let mut body = reply.encode();
-        if body.len() > MESSAGE_LEN_MAX {
-            let detail = format!("the result takes {} bytes; {MESSAGE_LEN_MAX} are allowed", body.len());
+        if body.len() > len_max {
+            let detail = format!("the result takes {} bytes; {len_max} are allowed", body.len());
             body = Reply::Failed(Fault::new(FaultKind::TooLarge, detail)).encode();
         }
         send(&mut socket, &body)?;

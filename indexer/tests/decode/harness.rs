@@ -4,16 +4,17 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use stills_indexer::decode::{DecodePool, Ranges};
-use stills_model::fault::Fault;
+use stills_indexer::decode::{DecodePool, Ranges, ScanRequest};
+use stills_model::fault::{Fault, FaultKind};
 use stills_model::id::UserId;
 use stills_model::keyframe::{Codec, DecoderConfig, Orientation, Packaging};
+use tokio::sync::Notify;
 
 pub(crate) use stills_indexer::decode::DecodeConfig as Config;
 
@@ -145,11 +146,57 @@ impl Footage {
     }
 }
 
-/// A place that never answers.
-pub(crate) struct Never;
+/// Ten seconds of H.264 in an MP4 with a keyframe every second.
+pub(crate) fn recording() -> Bytes {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("recording.mp4");
+    let source = ["-v", "error", "-f", "lavfi", "-i", "testsrc=size=320x240:rate=10", "-t", "10"];
+    let options = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "10"];
+    let made = Command::new("ffmpeg").args(source).args(options).arg(&file).output().expect("ffmpeg");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    Bytes::from(std::fs::read(&file).expect("the file"))
+}
+
+/// A file in memory that counts its reads.
+pub(crate) struct Counted {
+    pub(crate) file: Bytes,
+    pub(crate) reads: AtomicU64,
+}
+
+impl Counted {
+    pub(crate) fn new(file: Bytes) -> Self {
+        Self { file, reads: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn request(&self) -> ScanRequest<'static> {
+        ScanRequest { len: self.file.len() as u64, growing: false, resume: &[] }
+    }
+}
+
+impl Ranges for Counted {
+    async fn read(&self, offset: u64, len: u32) -> Result<Bytes, Fault> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let start = usize::try_from(offset).expect("small");
+        Ok(self.file.slice(start..start + len as usize))
+    }
+}
+
+/// A place that never answers; tells when it is asked.
+#[derive(Default)]
+pub(crate) struct Never(pub(crate) Notify);
 
 impl Ranges for Never {
     async fn read(&self, _offset: u64, _len: u32) -> Result<Bytes, Fault> {
+        self.0.notify_one();
         std::future::pending().await
+    }
+}
+
+/// A place where nothing is any more.
+pub(crate) struct Gone;
+
+impl Ranges for Gone {
+    async fn read(&self, _offset: u64, _len: u32) -> Result<Bytes, Fault> {
+        Err(Fault::new(FaultKind::Gone, "the media is no longer there"))
     }
 }

@@ -3,7 +3,17 @@
 //! The program is looked for beside the tests' own directory (`target/debug/stills-decoder`), so the workspace is
 //! built before the tests run. Pictures come from FFmpeg's own test source.
 
+/// Polls a future once: it has sent its request when it comes back pending.
+macro_rules! begin {
+    ($future:ident) => {
+        tokio::pin!($future);
+        let once = std::future::poll_fn(|cx| std::task::Poll::Ready($future.as_mut().poll(cx).is_pending())).await;
+        assert!(once, "it ended at once");
+    };
+}
+
 mod harness;
+mod scans;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,15 +30,6 @@ fn renditions() -> [Rendition; 2] {
 
 async fn render(pool: &DecodePool, n: u8, footage: &Footage) -> Result<Vec<Bytes>, Fault> {
     pool.render(user(n), Class::Interactive, &footage.config, &footage.pieces, &renditions()).await
-}
-
-/// Polls a future once: it has sent its request when it comes back pending.
-macro_rules! begin {
-    ($future:ident) => {
-        tokio::pin!($future);
-        let once = std::future::poll_fn(|cx| std::task::Poll::Ready($future.as_mut().poll(cx).is_pending())).await;
-        assert!(once, "it ended at once");
-    };
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,7 +217,7 @@ async fn a_person_does_not_wait_longer_than_a_render_may_take() {
     let pool = pool_with(1, 4, Duration::from_millis(200)).await;
     let worker = Process::open(harness::workers(&pool)[0]);
     worker.stop();
-    let never = harness::Never;
+    let never = harness::Never::default();
     let request = stills_indexer::decode::ScanRequest { len: 1 << 20, growing: false, resume: &[] };
     let scan = pool.scan(user(1), Class::Batch, request, &never);
     begin!(scan);
