@@ -106,7 +106,8 @@ async fn workers_are_locked_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hanging_worker_is_killed_at_the_deadline() {
-    let pool = pool_with(1, 4, Duration::from_millis(300)).await;
+    // Long enough for a good render on a busy machine.
+    let pool = pool_with(1, 4, Duration::from_secs(4)).await;
     let footage = Footage::mjpeg();
     let worker = Process::open(harness::workers(&pool)[0]);
     worker.stop();
