@@ -148,19 +148,10 @@ impl Transform {
         if luma_row[1] == 0 && luma_row[2] == 0 {
             self.apply_luma(luma);
         } else {
-            let mut shift = vec![0; u.width];
-            for (index, row) in luma.samples.chunks_exact_mut(luma.width).enumerate() {
-                let differences = index / 2 * u.width..(index / 2 + 1) * u.width;
-                let pairs = u.samples[differences.clone()].iter().zip(&v.samples[differences]);
-                for (shift, (&u, &v)) in shift.iter_mut().zip(pairs) {
-                    *shift = luma_row[1] * i32::from(u) + luma_row[2] * i32::from(v) + luma_row[3];
-                }
-                for (pair, shift) in row.chunks_mut(2).zip(&shift) {
-                    for sample in pair {
-                        *sample = byte(luma_row[0] * i32::from(*sample) + shift);
-                    }
-                }
-            }
+            let pairs = u.samples.iter().zip(&v.samples);
+            let shift: Vec<i32> =
+                pairs.map(|(&u, &v)| luma_row[1] * i32::from(u) + luma_row[2] * i32::from(v) + luma_row[3]).collect();
+            shift_luma(luma, &shift, u.width, luma_row[0]);
         }
         for (u, v) in u.samples.iter_mut().zip(&mut v.samples) {
             let (from_u, from_v) = (i32::from(*u), i32::from(*v));
@@ -175,6 +166,28 @@ impl Transform {
         let offset = offset + (u + v) * 128;
         for sample in &mut luma.samples {
             *sample = byte(gain * i32::from(*sample) + offset);
+        }
+    }
+}
+
+/// Adds `shift`, a plane of half the size and `width`, to `gain` times the luma, as JPEG readers enlarge differences:
+/// three parts of the nearer sample and one of the next, both ways. What they add for colour is so taken off exactly.
+fn shift_luma(luma: &mut Plane, shift: &[i32], width: usize, gain: i32) {
+    let last = shift.len() / width - 1;
+    let mut column = vec![0; width + 2];
+    for (y, row) in luma.samples.chunks_exact_mut(luma.width).enumerate() {
+        let (near, next) = (y / 2, if y % 2 == 0 { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(last) });
+        let rows = shift[near * width..][..width].iter().zip(&shift[next * width..][..width]);
+        for (column, (&near, &next)) in column[1..].iter_mut().zip(rows) {
+            *column = (3 * near + next) >> 2;
+        }
+        column[0] = column[1];
+        column[width + 1] = column[width];
+        for (pair, around) in row.chunks_mut(2).zip(column.windows(3)) {
+            let shifts = [(3 * around[1] + around[0]) >> 2, (3 * around[1] + around[2]) >> 2];
+            for (sample, shift) in pair.iter_mut().zip(shifts) {
+                *sample = byte(gain * i32::from(*sample) + shift);
+            }
         }
     }
 }

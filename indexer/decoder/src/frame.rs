@@ -360,6 +360,12 @@ fn no_picture(codec: Codec, error: i32) -> Fault {
     if error == ffi::AVERROR(ffi::ENOMEM) {
         return out_of_memory();
     }
+    // What libavcodec says of dimensions that it will not allocate.
+    if error == ffi::AVERROR(ffi::EINVAL) {
+        let detail =
+            format!("the {name} keyframe could not be decoded: its size is over {PIXELS_MAX} pixels or senseless");
+        return Fault::new(FaultKind::TooLarge, detail);
+    }
     if error == ffi::AVERROR_PATCHWELCOME {
         return Fault::new(FaultKind::Unsupported, format!("this kind of {name} is not decoded here"));
     }

@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::keyframe::DecoderConfig;
 use stills_model::rendition::Rendition;
-use stills_model::wire::{Fork, MESSAGE_LEN_MAX, PROTOCOL, Reply, Request};
+use stills_model::wire::{Fork, MESSAGE_LEN_MAX, PROTOCOL, Reply, Request, SCANNED_LEN_MAX};
 
 use crate::remote::RemoteMedia;
 use crate::render::Renderer;
@@ -115,9 +115,10 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
             }
         };
         let last = matches!(&reply, Reply::Failed(fault) if fault.kind == FaultKind::Internal);
+        let len_max = if matches!(reply, Reply::Scanned(_)) { SCANNED_LEN_MAX } else { MESSAGE_LEN_MAX };
         let mut body = reply.encode();
-        if body.len() > MESSAGE_LEN_MAX {
-            let detail = format!("the result takes {} bytes; {MESSAGE_LEN_MAX} are allowed", body.len());
+        if body.len() > len_max {
+            let detail = format!("the result takes {} bytes; {len_max} are allowed", body.len());
             body = Reply::Failed(Fault::new(FaultKind::TooLarge, detail)).encode();
         }
         send(&mut socket, &body)?;
@@ -162,9 +163,10 @@ pub(crate) fn receive(socket: &mut impl Read) -> io::Result<Vec<u8>> {
     if len as usize > MESSAGE_LEN_MAX {
         return Err(io::Error::other(format!("a message of {len} bytes; {MESSAGE_LEN_MAX} are allowed")));
     }
-    let mut body = Vec::with_capacity(len as usize);
-    let got = Read::take(socket, u64::from(len)).read_to_end(&mut body)?;
-    if got < len as usize { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(body) }
+    // The service is trusted, so the whole buffer is made at once and filled with few system calls.
+    let mut body = vec![0; len as usize];
+    socket.read_exact(&mut body)?;
+    Ok(body)
 }
 
 #[cfg(test)]
@@ -223,7 +225,7 @@ mod tests {
         check(&[1, 0, 0, 0, 99], "request");
         check(&[2, 0, 0, 0, 1, 0], "nobody asked");
         check(&[255, 255, 255, 255], "are allowed");
-        check(&[9, 0, 0, 0, 1], "end of file");
+        check(&[9, 0, 0, 0, 1], "fill whole buffer");
         check(&[], "fill whole buffer");
     }
 

@@ -16,6 +16,9 @@ pub const RANGES_MAX: usize = 64;
 /// Decoder configurations that one recording may have; a camera that changes its mind every minute of a day is within.
 pub const CONFIGS_MAX: usize = 2048;
 
+/// Keyframes that one recording may have: a day of 23 pictures a second that are all keyframes.
+pub const KEYFRAMES_MAX: usize = 2_000_000;
+
 /// All keyframes of a recording, in order of their instants, as a scan returns them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyframeIndex {
@@ -77,6 +80,9 @@ impl KeyframeIndex {
         let ids: Vec<ConfigId> = index.configs.iter().map(DecoderConfig::id).collect();
         for _ in 0..r.unsigned()? {
             let page = KeyframePage::decode(r.bytes()?)?;
+            if index.keyframes.len() + page.keyframes.len() > KEYFRAMES_MAX {
+                return Err(Malformed("count of keyframes"));
+            }
             // Looked up once per page: a hostile index must not cost keyframes times configurations.
             let place = |id| ids.iter().position(|known| known == id).and_then(|place| u16::try_from(place).ok());
             let places: Option<Vec<u16>> = page.configs.iter().map(place).collect();

@@ -30,6 +30,9 @@ pub const MESSAGE_LEN_MAX: usize = 64 * 1024 * 1024;
 /// The most bytes that a scan may ask for in one read.
 pub const READ_LEN_MAX: u32 = 4 * 1024 * 1024;
 
+/// The largest [`Reply::Scanned`]: over a million keyframes, and as many again in the resume state.
+pub const SCANNED_LEN_MAX: usize = 32 * 1024 * 1024;
+
 /// The most pictures that one request may ask for.
 pub const PICTURES_MAX: usize = 64;
 

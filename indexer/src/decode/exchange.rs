@@ -9,13 +9,10 @@ use stills_model::fault::{Fault, FaultKind};
 use stills_model::keyframe::DecoderConfig;
 use stills_model::keyframe_index::KeyframeIndex;
 use stills_model::rendition::{Format, Rendition};
-use stills_model::wire::{MESSAGE_LEN_MAX, PICTURES_MAX, PROTOCOL, READ_LEN_MAX, Reply, Request};
+use stills_model::wire::{MESSAGE_LEN_MAX, PICTURES_MAX, PROTOCOL, READ_LEN_MAX, Reply, Request, SCANNED_LEN_MAX};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Ranges, ScanRequest};
-
-/// The largest keyframe index on the socket: over a million keyframes.
-const SCANNED_LEN_MAX: usize = 16 * 1024 * 1024;
 
 /// Reads of one scan: a day of one-second fragments takes 86,400.
 const READS_MAX: u32 = 1 << 18;
@@ -125,7 +122,7 @@ fn check_pictures(pictures: Vec<Vec<u8>>, renditions: &[Rendition]) -> Result<Ve
     Ok(pictures.into_iter().map(Bytes::from).collect())
 }
 
-/// Has the keyframes of `media` found; answers the worker's reads meanwhile.
+/// Has the keyframes of `media` found, and answers the worker's reads meanwhile.
 pub(super) async fn scan<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
     stream: &mut S,
     cpu_ms: u32,
@@ -155,7 +152,15 @@ async fn answer_reads<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
                     return Err(Ended::broken("a read outside the file or over its limit"));
                 }
                 budget.spend(wanted)?;
-                match read(media, offset, wanted).await {
+                let bytes = tokio::select! {
+                    biased;
+                    bytes = read(media, offset, wanted) => bytes,
+                    // While it waits for bytes a worker is silent; a dead one need not be waited for.
+                    spoken = stream.read_u8() => {
+                        return Err(if spoken.is_ok() { Ended::broken("it spoke out of turn") } else { Ended::died() });
+                    }
+                };
+                match bytes {
                     Ok(bytes) => send(stream, &Request::BYTES_HEAD, &bytes).await?,
                     Err(fault) => {
                         send(stream, &Request::ReadFailed(fault.clone()).encode(), &[]).await?;

@@ -23,6 +23,9 @@ use super::{Class, Counters, DecodeConfig, Ranges, ScanRequest, count};
 /// Requests that one worker answers before a fresh one takes its place, so that nothing leaks for long.
 const SERVED_MAX: u32 = 200;
 
+/// FFmpeg's libraries and one 1080p picture need this much address space.
+const MEMORY_MIN_BYTES: u64 = 256 * 1024 * 1024;
+
 /// How long the first worker may take to come up.
 const START_TIME_MAX: Duration = Duration::from_secs(15);
 
@@ -52,6 +55,9 @@ impl DecodePool {
     pub async fn start(config: DecodeConfig) -> Result<Arc<Self>, StartError> {
         if config.running_max == 0 {
             return Err(StartError::Limit("decoders.running_max must be at least 1"));
+        }
+        if config.memory_max_bytes < MEMORY_MIN_BYTES {
+            return Err(StartError::Limit("decoders.memory_max must be at least 256 MiB"));
         }
         if config.deadline.is_zero() || config.scan_deadline.is_zero() {
             return Err(StartError::Limit("the deadlines of decoders must be longer than zero"));

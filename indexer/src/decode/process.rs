@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
     recvmsg, sendmsg,
 };
 use rustix::process::{Signal, pidfd_send_signal};
@@ -221,7 +221,11 @@ impl Keeper {
 /// Waits until a running program closes the control socket (or talks unasked, which it never does).
 async fn end_of(parent: Option<&Parent>) {
     match parent {
-        Some(parent) => drop(parent.control.readable().await),
+        // Looking without taking also tells tokio that the last answer was read.
+        Some(parent) => {
+            let look = || Ok(recv(&parent.control, &mut [0; 1][..], RecvFlags::PEEK)?);
+            drop(parent.control.async_io(Interest::READABLE, look).await);
+        }
         None => std::future::pending().await,
     }
 }

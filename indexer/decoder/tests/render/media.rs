@@ -56,7 +56,8 @@ impl Stream {
     pub(crate) fn reference(&self, filter: &str) -> Vec<u8> {
         // FFmpeg's own scaler, with nothing of its speed tricks.
         let filter = filter.replace("FLAGS", "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp");
-        let args = ["-f", self.format, "-i", "pipe:0", "-frames:v", "1", "-vf", &filter, "-f", "rawvideo", "pipe:1"];
+        let demuxer = if self.format == "mpeg2video" { "mpegvideo" } else { self.format };
+        let args = ["-f", demuxer, "-i", "pipe:0", "-frames:v", "1", "-vf", &filter, "-f", "rawvideo", "pipe:1"];
         ffmpeg(&args, &self.bytes)
     }
 }
