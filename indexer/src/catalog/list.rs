@@ -170,6 +170,47 @@ impl Catalog {
         Ok(timelines)
     }
 
+    /// Bytes of video a second in each bucket of the window, none where nothing is recorded: a motion hint that
+    /// costs no decoding. A keyframe's bytes up to the next one are spread evenly over that time.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    #[expect(clippy::cast_precision_loss, reason = "a hint, shown with three digits")]
+    pub fn activity(
+        &self,
+        timeline: &Timeline,
+        window: &Span,
+        bucket_ms: i64,
+    ) -> Result<Vec<Option<f64>>, CatalogError> {
+        let bucket_ms = bucket_ms.max(1);
+        let n_buckets = usize::try_from(window.len_ms() / bucket_ms + 1).unwrap_or(0);
+        let mut sums = vec![(0f64, 0i64); n_buckets];
+        for entry in self.entries(timeline, window)?.iter().filter(|entry| entry.is_covering()) {
+            let pages = self.keyframe_pages(timeline, &entry.media)?;
+            let keyframes: Vec<&Keyframe> = pages.iter().flat_map(|page| &page.keyframes).collect();
+            for (n, keyframe) in keyframes.iter().enumerate() {
+                let end_ms = keyframes.get(n + 1).map_or(entry.span.len_ms(), |next| next.at_ms);
+                let (from, to) = (entry.span.start.plus_ms(keyframe.at_ms), entry.span.start.plus_ms(end_ms));
+                let rate = keyframe.gop_bytes as f64 / (end_ms - keyframe.at_ms).max(1) as f64;
+                let Some(part) = Span::new(from, to).and_then(|gop| gop.intersection(window)) else { continue };
+                let first = part.start.since_ms(window.start) / bucket_ms;
+                let last = part.end.since_ms(window.start) / bucket_ms;
+                for bucket in first..=last {
+                    let start = window.start.plus_ms(bucket * bucket_ms);
+                    let Some(common) = Span::new(start, start.plus_ms(bucket_ms)).and_then(|b| b.intersection(&part))
+                    else {
+                        continue;
+                    };
+                    if let Some(sum) = usize::try_from(bucket).ok().and_then(|bucket| sums.get_mut(bucket)) {
+                        sum.0 += rate * common.len_ms() as f64;
+                        sum.1 += common.len_ms();
+                    }
+                }
+            }
+        }
+        Ok(sums.into_iter().map(|(bytes, ms)| (ms > 0).then(|| bytes * 1000.0 / ms as f64)).collect())
+    }
+
     /// The devices of a user that have recorded anything, with their first and last covered instants.
     ///
     /// # Errors

@@ -44,6 +44,8 @@ pub struct Located {
     /// The answer may change within seconds: the recording grows, or a recording that is expected to follow may
     /// bring a nearer keyframe.
     pub is_settled: bool,
+    /// Whether asking for the keyframe's own instant gives this keyframe: so unless it lies outside of coverage.
+    pub is_own_instant: bool,
     /// When the recording is to disappear.
     pub expires_at: Option<Timestamp>,
 }
@@ -150,6 +152,7 @@ impl Locator<'_> {
             timestamp,
             asked,
             is_settled,
+            is_own_instant: entry.span.contains(timestamp),
             expires_at: entry.expires_at,
         }))
     }

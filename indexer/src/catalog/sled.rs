@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -20,6 +20,10 @@ const FLUSH_EVERY_MS: u64 = 300;
 
 /// 10 million rows opened in 10.8 s at worst; beyond this the directory counts as damaged.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// How long a lock that is still held is waited for, and how often it is tried.
+const LOCK_TIME_MAX: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The catalog cannot answer.
 #[derive(Debug, Error)]
@@ -111,8 +115,10 @@ impl Tables {
     /// # Errors
     /// When not even an empty store can be opened (permissions, a full disk).
     pub(super) fn open(dir: &Path) -> Result<(Self, Opened), StoreError> {
-        match open_in_time(dir) {
+        match open_unlocked(dir) {
             Ok(tables) => return Ok((tables, Opened::AsIs)),
+            // Somebody else has it: nothing is damaged, and nothing may be removed.
+            Err(error) if is_locked(&error) => return Err(error),
             Err(error) => tracing::error!(%error, "the catalog does not open; removing its snapshots"),
         }
         remove_snapshots(dir);
@@ -194,6 +200,21 @@ impl Tables {
     pub(super) fn size_on_disk(&self) -> u64 {
         self.db.size_on_disk().unwrap_or(0)
     }
+}
+
+/// sled's own threads hold its lock a little longer than the one who dropped it: wait for that.
+fn open_unlocked(dir: &Path) -> Result<Tables, StoreError> {
+    let until = Instant::now() + LOCK_TIME_MAX;
+    loop {
+        match open_in_time(dir) {
+            Err(error) if is_locked(&error) && Instant::now() < until => std::thread::park_timeout(LOCK_PAUSE),
+            opened => return opened,
+        }
+    }
+}
+
+fn is_locked(error: &StoreError) -> bool {
+    matches!(error, StoreError::Sled(sled::Error::Io(io)) if io.to_string().contains("could not acquire lock"))
 }
 
 /// Opens on a thread of its own: a damaged file can make sled panic or spin for ever, and neither may take the

@@ -38,6 +38,10 @@ pub struct Auth {
     pub claims: Claims,
     /// The keys of signed URLs by id.
     pub signing_keys: BTreeMap<String, Secret>,
+    /// Which of them signs; absent: the only one.
+    pub signing_current: Option<String>,
+    /// How long our own signed URLs are good for, before rounding up to the hour.
+    pub signed_ttl: Duration,
     /// The longest that a signed URL may be good for.
     pub signed_max_age: Duration,
     /// Whether shared caches may keep what a signed URL opens.
@@ -91,6 +95,8 @@ impl Auth {
             cache_ttl: auth.duration("cache_ttl", "10s", "0s"..="60s", cache_ttl_doc),
             default_scopes: auth.list("default_scopes", &[], SCOPES.len(), "The scopes of a token that carries none."),
             claims: Claims::read(&auth.table("claims")),
+            signing_current: auth.optional_text("signing_current", "Which signing key signs; absent: the only one."),
+            signed_ttl: auth.duration("signed_ttl", "1h", "1m"..="366d", "How long our own signed URLs are good for."),
             signed_max_age: auth.duration("signed_max_age", "7d", "1h"..="366d", signed_age_doc),
             signed_cache: auth.choice("signed_cache", &cache, SignedCache::Private, signed_cache_doc),
             signing_keys: auth.named("signing_keys", |id, key| {

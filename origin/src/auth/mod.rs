@@ -128,6 +128,11 @@ impl Auth {
         self.state.load().signing.sign(window, self.clock.now())
     }
 
+    /// Whether a signing key is configured.
+    pub fn can_sign(&self) -> bool {
+        self.state.load().signing.can_sign()
+    }
+
     /// How long a yes about this credential may be kept: `auth.cache_ttl`, and no longer than it lives. Whole seconds,
     /// rounded down.
     pub fn cache_ttl(&self, identity: &Identity) -> Duration {

@@ -57,6 +57,11 @@ pub(super) struct SigningKeys {
 }
 
 impl SigningKeys {
+    /// Whether there is a key that signs.
+    pub(super) fn can_sign(&self) -> bool {
+        self.current.is_some()
+    }
+
     /// Reads the secrets; every fault is added to `faults`.
     pub(super) fn load(
         sources: &BTreeMap<String, SecretSource>,

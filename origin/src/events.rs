@@ -1,0 +1,88 @@
+//! `POST /v1/recordings/events`: recording events in, 202 once they are durable.
+
+use std::cell::Cell;
+
+use bytes::Bytes;
+use http::header;
+use http::request::Parts;
+use serde_json::json;
+use stills_indexer::events::{Objection, Parsed, Refused, cloudevents};
+use stills_model::event::{Event, EventKind};
+use stills_model::id::Timeline;
+
+use crate::app::App;
+use crate::auth::{Credentials, Identity, Scope, Target, Users, authorize};
+use crate::reply::{Kind, Problem, Reply};
+
+/// Takes the events of one request.
+pub(crate) async fn post(app: &App, parts: &Parts, body: Bytes) -> Result<Reply, Problem> {
+    let identity = app.auth.authenticate(Credentials::from_headers(&parts.headers)?, None).await?;
+    authorize(&identity, Scope::RecordingsWrite, Target::Nothing)?;
+    let is_lenient = is_lenient(parts);
+    let Parsed { events, rejected } = parse(app, parts, &body, &identity, is_lenient)?;
+    if !rejected.is_empty() && !is_lenient {
+        let n_rejected = rejected.len();
+        let detail = format!("{n_rejected} faults; nothing of this request was taken");
+        return Err(Problem::new(Kind::InvalidEvents, detail).with("errors", json!(rejected)));
+    }
+    let submitted = app.engine.pipeline.submit(events.into_iter().map(|(_, event)| event).collect()).await?;
+    let mut answer = json!({"accepted": submitted.accepted, "duplicates": submitted.duplicates});
+    if is_lenient {
+        answer["rejected"] = json!(rejected);
+    }
+    Ok(Reply::accepted(&answer))
+}
+
+/// RFC 7240: `Prefer: handling=lenient`.
+fn is_lenient(parts: &Parts) -> bool {
+    let values = parts.headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split([',', ';'])).any(|one| one.trim().eq_ignore_ascii_case("handling=lenient"))
+}
+
+fn parse(app: &App, parts: &Parts, body: &Bytes, identity: &Identity, is_lenient: bool) -> Result<Parsed, Problem> {
+    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let is_trusted = identity.caller().is_some_and(|caller| caller.users == Users::All);
+    let forbidden = Cell::new(None);
+    let check = |event: &Event| {
+        let target = match event.kind {
+            EventKind::UserDeleted => Target::AllDevices(event.user),
+            _ => event.device().map_or(Target::AllDevices(event.user), |device| {
+                Target::Device(Timeline { user: event.user, device })
+            }),
+        };
+        if let Err(error) = authorize(identity, Scope::RecordingsWrite, target) {
+            forbidden.set(Some(error));
+            return Err(Objection::new("/data/user_id", error.description()));
+        }
+        check_media(app, event, is_trusted)
+    };
+    let parsed = cloudevents::parse(content_type, headers, body, app.engine.clock.now(), &check);
+    let parsed = parsed.map_err(|refused| {
+        let kind = match &refused {
+            Refused::UnsupportedMediaType { .. } => Kind::UnsupportedMediaType,
+            Refused::TooManyEvents { .. } => Kind::ContentTooLarge,
+        };
+        Problem::new(kind, refused.to_string())
+    })?;
+    match forbidden.get() {
+        // Footage of somebody else is refused as such, whether or not other events are faulty.
+        Some(error) if !is_lenient => Err(error.into()),
+        _ => Ok(parsed),
+    }
+}
+
+/// Media must lie where this caller may have it read from.
+fn check_media(app: &App, event: &Event, is_trusted: bool) -> Result<(), Objection> {
+    let EventKind::Available(available) = &event.kind else { return Ok(()) };
+    if let Some(key) = &available.credentials_key {
+        let config = app.config();
+        let known = config.credentials.get(&**key);
+        if !known.is_some_and(|credential| is_trusted || credential.users.contains(&event.user)) {
+            return Err(Objection::new("/data/credentials_key", "names no credentials that this user may use"));
+        }
+    }
+    let place = app.engine.policy.check(event.user, is_trusted, &available.media_url);
+    place.map(|_| ()).map_err(|refused| Objection::new("/data/media_url", refused.detail))
+}
+

@@ -1,0 +1,387 @@
+//! What a handler answers, and the one place where HTTP statuses are chosen.
+//!
+//! An error is a [`Problem`]: a closed [`Kind`] with a slug, a title and a status, and a public sentence. Nothing
+//! internal (a path, an address, a stack) ever gets into one.
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use stills_indexer::catalog::Missing;
+use stills_indexer::pipeline::SubmitError;
+use stills_indexer::thumbs::ThumbError;
+use stills_model::fault::{Fault, FaultKind};
+
+use crate::auth::{AuthError, Refusal};
+use crate::route;
+
+/// A response with its whole body.
+pub(crate) type HttpResponse = Response<Full<Bytes>>;
+
+/// NGINX heeds it only when it stands before `Cache-Control`.
+pub(crate) const X_ACCEL_EXPIRES: HeaderName = HeaderName::from_static("x-accel-expires");
+
+/// For how long NGINX may keep a 404 and a 415: what is missing may be there in a moment.
+const NEGATIVE_AGE_S: u32 = 5;
+
+/// The kinds of problem; each has a page under `/problems/{slug}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    InvalidParameters,
+    InvalidEvents,
+    InvalidToken,
+    InsufficientScope,
+    NotFound,
+    Gap,
+    NotRecorded,
+    Deleted,
+    MediaGone,
+    MethodNotAllowed,
+    ContentTooLarge,
+    UnsupportedMediaType,
+    UriTooLong,
+    HeaderFieldsTooLarge,
+    NotDecodable,
+    BadRequest,
+    Internal,
+    MediaUnreadable,
+    NotIndexed,
+    Busy,
+    Unavailable,
+    Deadline,
+    TooManyRequests,
+}
+
+impl Kind {
+    /// Every kind, for the pages that explain them.
+    pub(crate) const ALL: [Self; 23] = [
+        Self::InvalidParameters,
+        Self::InvalidEvents,
+        Self::InvalidToken,
+        Self::InsufficientScope,
+        Self::NotFound,
+        Self::Gap,
+        Self::NotRecorded,
+        Self::Deleted,
+        Self::MediaGone,
+        Self::MethodNotAllowed,
+        Self::ContentTooLarge,
+        Self::UnsupportedMediaType,
+        Self::UriTooLong,
+        Self::HeaderFieldsTooLarge,
+        Self::NotDecodable,
+        Self::BadRequest,
+        Self::Internal,
+        Self::MediaUnreadable,
+        Self::NotIndexed,
+        Self::Busy,
+        Self::Unavailable,
+        Self::Deadline,
+        Self::TooManyRequests,
+    ];
+
+    /// Status, slug, title and whole explanation of each kind: the only table of statuses.
+    pub(crate) const fn facts(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::InvalidParameters => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-parameters", "Parameters are outside their limits")
+            }
+            Self::InvalidEvents => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-events", "Events cannot be taken"),
+            Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid-token", "A valid credential is needed"),
+            Self::InsufficientScope => (StatusCode::FORBIDDEN, "insufficient-scope", "The credential may not do this"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is nothing at this path"),
+            Self::Gap => (StatusCode::NOT_FOUND, "gap", "Nothing is recorded at this instant"),
+            Self::NotRecorded => (StatusCode::NOT_FOUND, "not-recorded", "This device has recorded nothing"),
+            Self::Deleted => (StatusCode::NOT_FOUND, "deleted", "The recording is deleted"),
+            Self::MediaGone => (StatusCode::NOT_FOUND, "media-gone", "The recording's media is gone"),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here")
+            }
+            Self::ContentTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "content-too-large", "The body is too large"),
+            Self::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The content type is not taken here")
+            }
+            Self::UriTooLong => (StatusCode::URI_TOO_LONG, "uri-too-long", "The URI is too long"),
+            Self::HeaderFieldsTooLarge => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "header-fields-too-large", "The headers are too large")
+            }
+            Self::NotDecodable => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-decodable", "The media holds no picture that can be decoded")
+            }
+            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad-request", "The request cannot be understood"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong on our side"),
+            Self::MediaUnreadable => (StatusCode::BAD_GATEWAY, "media-unreadable", "The media cannot be read"),
+            Self::NotIndexed => (StatusCode::SERVICE_UNAVAILABLE, "not-indexed", "The recording is not indexed yet"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too much is asked at once"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service is not available"),
+            Self::Deadline => (StatusCode::GATEWAY_TIMEOUT, "deadline", "The picture took too long to make"),
+            Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests"),
+        }
+    }
+
+    /// After how many seconds to try again, where that helps.
+    const fn retry_after_s(self) -> Option<u32> {
+        match self {
+            Self::NotIndexed | Self::Unavailable => Some(5),
+            Self::Busy | Self::TooManyRequests => Some(1),
+            _ => None,
+        }
+    }
+
+    /// For how long NGINX may keep it; none: not at all.
+    const fn negative_age_s(self) -> Option<u32> {
+        match self {
+            Self::Gap | Self::NotRecorded | Self::Deleted | Self::MediaGone | Self::NotDecodable => {
+                Some(NEGATIVE_AGE_S)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// An error on the wire: RFC 9457.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) kind: Kind,
+    pub(crate) detail: String,
+    members: Vec<(&'static str, Value)>,
+    headers: HeaderMap,
+}
+
+impl Problem {
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), members: Vec::new(), headers: HeaderMap::new() }
+    }
+
+    /// Adds an extension member.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &'static str, value: Value) -> Self {
+        self.members.push((name, value));
+        self
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub(crate) fn with_header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// Every fault of a request's parameters.
+    pub(crate) fn of_parameters(faults: &[route::Fault]) -> Self {
+        let list: Vec<Value> =
+            faults.iter().map(|fault| json!({"parameter": fault.parameter, "detail": fault.detail})).collect();
+        let detail: Vec<String> = faults.iter().map(|fault| format!("{} {}", fault.parameter, fault.detail)).collect();
+        Self::new(Kind::InvalidParameters, detail.join("; ")).with("errors", Value::Array(list))
+    }
+
+    pub(crate) fn into_response(self, instance: &str) -> HttpResponse {
+        let (status, slug, title) = self.kind.facts();
+        let mut body = json!({
+            "type": format!("/problems/{slug}"),
+            "title": title,
+            "status": status.as_u16(),
+            "detail": self.detail,
+            "instance": instance,
+        });
+        for (name, value) in self.members {
+            body[name] = value;
+        }
+        let mut headers = HeaderMap::new();
+        match self.kind.negative_age_s() {
+            Some(age_s) => {
+                headers.insert(X_ACCEL_EXPIRES, age_s.into());
+                insert(&mut headers, header::CACHE_CONTROL, &format!("private, max-age={age_s}"));
+            }
+            None => insert(&mut headers, header::CACHE_CONTROL, "no-store"),
+        }
+        if let Some(seconds) = self.kind.retry_after_s() {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.extend(self.headers);
+        respond(status, headers, body.to_string().into())
+    }
+}
+
+/// A header whose value is known to be printable; anything else is left out.
+pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn respond(status: StatusCode, headers: HeaderMap, body: Bytes) -> HttpResponse {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        let kind = match error.refusal() {
+            Refusal::Unauthenticated => Kind::InvalidToken,
+            Refusal::Forbidden => Kind::InsufficientScope,
+            Refusal::Unavailable => Kind::Unavailable,
+        };
+        let problem = Self::new(kind, error.description());
+        match error.www_authenticate() {
+            Some(challenge) => problem.with_header(header::WWW_AUTHENTICATE, &challenge),
+            None => problem,
+        }
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        let kind = match fault.kind {
+            FaultKind::Unsupported | FaultKind::Damaged | FaultKind::TooLarge => Kind::NotDecodable,
+            FaultKind::Gone => Kind::MediaGone,
+            FaultKind::Unreadable | FaultKind::Changed | FaultKind::Forbidden | FaultKind::Crashed => {
+                Kind::MediaUnreadable
+            }
+            FaultKind::Deadline => Kind::Deadline,
+            FaultKind::Busy => Kind::Busy,
+            FaultKind::Internal => Kind::Internal,
+        };
+        Self::new(kind, fault.detail)
+    }
+}
+
+impl From<Missing> for Problem {
+    fn from(missing: Missing) -> Self {
+        match missing {
+            Missing::NotRecorded => Self::new(Kind::NotRecorded, "nothing of this device is recorded"),
+            Missing::Deleted => Self::new(Kind::Deleted, "what was recorded at this instant is deleted"),
+            Missing::NotIndexed => {
+                Self::new(Kind::NotIndexed, "a recording is announced at this instant and not indexed yet")
+            }
+            Missing::Failed(fault) => fault.into(),
+            Missing::Gap { covered_before, covered_after } => {
+                let ms = |t: Option<stills_model::time::Timestamp>| t.map_or(Value::Null, |t| json!(t.as_ms()));
+                Self::new(Kind::Gap, "nothing is recorded at this instant")
+                    .with("covered_before", ms(covered_before))
+                    .with("covered_after", ms(covered_after))
+            }
+        }
+    }
+}
+
+impl From<ThumbError> for Problem {
+    fn from(error: ThumbError) -> Self {
+        match error {
+            ThumbError::Missing(missing) => missing.into(),
+            ThumbError::Fault(fault) => fault.into(),
+            ThumbError::Busy => Self::new(Kind::Busy, "too many look-ups are waiting"),
+            ThumbError::Store(internal) => {
+                tracing::error!(error = internal, "the store cannot answer");
+                Self::new(Kind::Unavailable, "the store cannot answer at present")
+            }
+        }
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Full => Self::new(Kind::Busy, "the inbox is full"),
+            SubmitError::Failed(internal) => {
+                tracing::error!(error = internal, "events could not be kept");
+                Self::new(Kind::Unavailable, "the events could not be kept; send them again")
+            }
+        }
+    }
+}
+
+/// A success.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Reply {
+    fn new(status: StatusCode, content_type: Option<&'static str>, body: Bytes) -> Self {
+        let mut headers = HeaderMap::new();
+        if let Some(content_type) = content_type {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        Self { status, headers, body }
+    }
+
+    /// 200 with a body.
+    pub(crate) fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self::new(StatusCode::OK, Some(content_type), body.into())
+    }
+
+    /// 202 with JSON.
+    pub(crate) fn accepted(body: &Value) -> Self {
+        Self::new(StatusCode::ACCEPTED, Some("application/json"), body.to_string().into())
+    }
+
+    /// 204.
+    pub(crate) fn nothing() -> Self {
+        Self::new(StatusCode::NO_CONTENT, None, Bytes::new())
+    }
+
+    /// 304: what the client has is still right.
+    pub(crate) fn not_modified() -> Self {
+        Self::new(StatusCode::NOT_MODIFIED, None, Bytes::new())
+    }
+
+    /// 503 with JSON: readiness.
+    pub(crate) fn not_ready(body: &Value) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("application/json"), body.to_string().into())
+    }
+
+    /// Adds a header. Order is kept: NGINX needs `X-Accel-Expires` before `Cache-Control`.
+    #[must_use]
+    pub(crate) fn with(mut self, name: HeaderName, value: &str) -> Self {
+        insert(&mut self.headers, name, value);
+        self
+    }
+
+    pub(crate) fn into_response(self) -> HttpResponse {
+        respond(self.status, self.headers, self.body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_kind_has_a_slug_of_its_own() {
+        let slugs: HashSet<_> = Kind::ALL.iter().map(|kind| kind.facts().1).collect();
+        assert_eq!(slugs.len(), Kind::ALL.len());
+    }
+
+    #[tokio::test]
+    async fn a_problem_on_the_wire() {
+        let gap = Missing::Gap { covered_before: Some(stills_model::time::Timestamp::from_ms(7)), covered_after: None };
+        let response = Problem::from(gap).into_response("/x");
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        let names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["x-accel-expires", "cache-control", "content-type"]);
+        let body = response.into_body().collect().await.expect("body").to_bytes();
+        let body: Value = serde_json::from_slice(&body).expect("json");
+        assert_eq!(body["type"], "/problems/gap");
+        assert_eq!((&body["covered_before"], &body["covered_after"]), (&json!(7), &Value::Null));
+    }
+
+    #[test]
+    fn no_server_error_is_ever_cached() {
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.facts().0.is_server_error()) {
+            let response = Problem::new(kind, "x").into_response("/");
+            assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store", "{kind:?}");
+            assert!(!response.headers().contains_key(X_ACCEL_EXPIRES), "{kind:?}");
+        }
+    }
+}

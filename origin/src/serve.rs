@@ -1,0 +1,96 @@
+//! One request: its route, its handler, and what every answer carries. The one `match` over [`Route`] is here.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use stills_indexer::telemetry;
+
+use crate::app::App;
+use crate::reply::{HttpResponse, Kind, Problem, Reply, insert};
+use crate::route::Route;
+use crate::{auth_check, cors, events, openapi, ops, problems, recordings, search, thumb};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Answers one request of the public listener.
+pub(crate) async fn public(app: &App, request: Request<Incoming>) -> HttpResponse {
+    let began = Instant::now();
+    let (parts, body) = request.into_parts();
+    let route = Route::parse(app.config().public.prefix.as_str(), parts.uri.path());
+    let request_id = request_id(app, &parts.headers);
+    let mut response = match answer(app, &route, &parts, body).await {
+        Ok(reply) => reply.into_response(),
+        Err(problem) => problem.into_response(parts.uri.path()),
+    };
+    if !matches!(route, Route::AuthCheck) {
+        cors::expose(&app.config().cors, &parts.headers, response.headers_mut());
+    }
+    insert(response.headers_mut(), REQUEST_ID, &request_id);
+    let (status, took) = (response.status(), began.elapsed());
+    app.engine.metrics.http_request(route.name(), status.as_u16(), took);
+    let uri = telemetry::redact_uri(&parts.uri.to_string());
+    let (took_ms, method) = (took.as_secs_f64() * 1000.0, parts.method.as_str());
+    if ops::is_failure(status) {
+        tracing::warn!(%request_id, method, uri, status = status.as_u16(), took_ms, "answered");
+    } else {
+        tracing::debug!(%request_id, method, uri, status = status.as_u16(), took_ms, "answered");
+    }
+    response
+}
+
+async fn answer(app: &App, route: &Route, parts: &Parts, body: Incoming) -> Result<Reply, Problem> {
+    if matches!(route, Route::Unknown) {
+        return Err(Problem::new(Kind::NotFound, "there is nothing at this path"));
+    }
+    if cors::is_options(parts) {
+        return Ok(cors::options(&app.config().cors, route, parts));
+    }
+    if !is_allowed(route, &parts.method) {
+        let problem = Problem::new(Kind::MethodNotAllowed, format!("this path allows {}", route.allow()));
+        return Err(problem.with_header(header::ALLOW, route.allow()));
+    }
+    match route {
+        Route::Thumb(path) => thumb::get(app, parts, path).await,
+        Route::Search => search::get(app, parts).await,
+        Route::Events => events::post(app, parts, read_body(app, body).await?).await,
+        Route::Recordings => recordings::get(app, parts).await,
+        Route::Devices => recordings::devices(app, parts).await,
+        Route::AuthCheck => auth_check::get(app, parts).await,
+        Route::OpenApi => Ok(openapi::document(app)),
+        Route::Problem(slug) => problems::page(slug),
+        Route::Unknown => Err(Problem::new(Kind::NotFound, "there is nothing at this path")),
+    }
+}
+
+fn is_allowed(route: &Route, method: &Method) -> bool {
+    match route {
+        Route::Events => method == Method::POST,
+        _ => matches!(*method, Method::GET | Method::HEAD),
+    }
+}
+
+/// The whole body, no longer than `http.body_max`.
+async fn read_body(app: &App, body: Incoming) -> Result<Bytes, Problem> {
+    let max = app.config().http.body_max;
+    let limited = Limited::new(body, usize::try_from(max).unwrap_or(usize::MAX));
+    match limited.collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Problem::new(Kind::ContentTooLarge, format!("a body may be at most {max} bytes long")))
+        }
+        Err(_) => Err(Problem::new(Kind::BadRequest, "the body ended early")),
+    }
+}
+
+/// The client's id of the request where it is well-formed, else one of ours.
+fn request_id(app: &App, headers: &HeaderMap) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let given = given.filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(is_plain));
+    given.map_or_else(|| app.next_request_id(), str::to_owned)
+}
