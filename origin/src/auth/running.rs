@@ -197,7 +197,6 @@ async fn an_old_set_is_renewed_beside_requests_and_kept_while_that_fails() {
     after(&clock, 2030);
     eventually_accepted(&auth, &token(&b, "k")).await;
     assert_eq!(other.asked(), 0);
-    // The id is the same, the key is not: what the old set verified is verified again.
     assert_eq!(bearer(&auth, &fresh_token(&a, "k", 1)).await, Err(AuthError::BadSignature));
 }
 
@@ -230,10 +229,37 @@ async fn a_reload_fetches_again_and_keeps_the_set_meanwhile() {
     issuer.publish(&[("k", &b)]);
     issuer.gate.forget_permits(usize::MAX);
     auth.reload(&issuer.config()).expect("good configuration");
-    bearer(&auth, &token(&a, "k")).await.expect("the last good set serves");
+    let remembered = token(&a, "k");
+    bearer(&auth, &remembered).await.expect("the last good set serves");
     issuer.gate.add_permits(1);
     eventually_accepted(&auth, &token(&b, "k")).await;
-    assert_eq!(bearer(&auth, &token(&a, "k")).await, Err(AuthError::BadSignature));
+    // The id is the same, the key is not: what the old set verified is verified again.
+    assert_eq!(bearer(&auth, &remembered).await, Err(AuthError::BadSignature));
+    assert_eq!(issuer.asked(), 2);
+}
+
+#[tokio::test]
+async fn an_unknown_id_waits_for_the_renewal_that_runs() {
+    let (a, b) = (Signer::es(), Signer::ed());
+    let (issuer, clock) = (Issuer::start(&[("a", &a)]).await, clock());
+    let auth = Arc::new(Auth::new(&issuer.config(), clock.clone()).expect("good configuration"));
+    bearer(&auth, &token(&a, "a")).await.expect("accepted");
+    issuer.publish(&[("b", &b)]);
+    issuer.gate.forget_permits(usize::MAX);
+    after(&clock, 600);
+    let mut asked = issuer.asked.clone();
+    bearer(&auth, &token(&a, "a")).await.expect("the old set serves");
+    asked.wait_for(|asked| *asked == 2).await.expect("the issuer lives");
+    let (waiting, new) = (Arc::clone(&auth), token(&b, "b"));
+    let mut waiting = tokio::spawn(async move { bearer(&waiting, &new).await });
+    // On one thread the task has begun to wait once it was polled; the gate is still shut.
+    tokio::select! {
+        biased;
+        _ = &mut waiting => panic!("answered before the keys came"),
+        () = tokio::task::yield_now() => {}
+    }
+    issuer.gate.add_permits(1000);
+    assert!(waiting.await.expect("not cut short").is_ok());
     assert_eq!(issuer.asked(), 2);
 }
 
