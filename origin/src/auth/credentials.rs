@@ -155,3 +155,130 @@ impl<'r> Signed<'r> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    const SIGNED: &str = "expires=1&key=a&signature=s";
+
+    fn headers(fields: &[(&str, &[u8])]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name: HeaderName = name.parse().expect("header name");
+            headers.append(name, HeaderValue::from_bytes(value).expect("header value"));
+        }
+        headers
+    }
+
+    fn check(fields: &[(&str, &[u8])], query: Option<&str>, expected: &str) {
+        let headers = headers(fields);
+        let found = match Credentials::from_headers_or_query(&headers, query) {
+            Ok(Credentials::Bearer(token)) => format!("token {token}"),
+            Ok(Credentials::Signed(parts)) => format!("{} {} {}", parts.expires, parts.key, parts.signature),
+            Err(AuthError::Malformed(_)) => "malformed".into(),
+            Err(error) => format!("{error:?}"),
+        };
+        assert_eq!(found, expected, "{fields:?} {query:?}");
+    }
+
+    #[test]
+    fn bearer_headers() {
+        for good in [b"Bearer a.b-c_d".as_slice(), b"bearer a.b-c_d", b"BEARER a.b-c_d", b"Bearer   a.b-c_d"] {
+            check(&[("authorization", good)], None, "token a.b-c_d");
+        }
+        let malformed: [&[u8]; 18] = [
+            b"",
+            b"Bearer",
+            b"Bearer ",
+            b"Bearera.b.c",
+            b"Bearer\ta.b.c",
+            b" Bearer a.b.c",
+            b"Bearer a.b.c ",
+            b"Bearer a.b.c, Bearer d.e.f",
+            b"Bearer a.b.c,d.e.f",
+            b"Bearer a.b.c d",
+            b"Bearer a.b.c=",
+            b"Bearer \"a.b.c\"",
+            b"Bearer a.b.\xc3\xa9",
+            b"Bearer a+b/c",
+            b"Basic YTpi",
+            b"Basic YTpi, Bearer a.b.c",
+            b"a.b.c",
+            b"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE",
+        ];
+        for value in malformed {
+            check(&[("authorization", value)], None, "malformed");
+        }
+        let long = [b"Bearer ".as_slice(), &[b'a'; TOKEN_MAX_BYTES + 1]].concat();
+        check(&[("authorization", &long)], None, "malformed");
+        check(&[], None, "Missing");
+        check(&[("authorization", b"Bearer a"), ("authorization", b"Bearer a")], None, "TwoCredentials");
+        check(&[("authorization", b"Bearer a"), ("authorization", b"Basic b")], None, "TwoCredentials");
+        check(&[("x-rasp-auth-token", b"a.b.c")], None, "Missing");
+        check(&[("proxy-authorization", b"Bearer a.b.c"), ("cookie", b"token=a.b.c")], None, "Missing");
+    }
+
+    #[test]
+    fn signed_queries() {
+        check(&[], Some(SIGNED), "1 a s");
+        check(&[], Some("v=abc&signature=s&key=a&expires=1&x"), "1 a s");
+        check(&[], Some("expires=%31&key=a&signature=s=="), "%31 a s==");
+        for malformed in [
+            "expires=1",
+            "key=a",
+            "signature=s",
+            "signature",
+            "expires=1&key=a",
+            "key=a&signature=s",
+            "expires=1&signature=s",
+            "expires=1&key=a&signature=s&signature=s",
+            "expires=1&expires=2&key=a&signature=s",
+            "expires=1&key=a&key=b&signature=s",
+            "expires=1&key=a&Signature=s",
+            "expires=1;key=a;signature=s",
+        ] {
+            check(&[], Some(malformed), "malformed");
+        }
+        for missing in ["", "v=1", "Expires=1&Key=a&Signature=s", "%65xpires=1", "access_token=a.b.c", "token=a.b.c"] {
+            check(&[], Some(missing), "Missing");
+        }
+        check(&[("authorization", b"Bearer a.b.c")], Some("v=1"), "token a.b.c");
+        for query in [SIGNED, "signature=s", "key=", "expires"] {
+            check(&[("authorization", b"Bearer a.b.c")], Some(query), "TwoCredentials");
+            check(&[("authorization", b"Basic YTpi")], Some(query), "TwoCredentials");
+        }
+    }
+
+    #[test]
+    fn routes_without_signatures_ignore_the_query_and_image_takes_its_own_header() {
+        let check = |fields: &[(&str, &[u8])], from_headers: &str, from_image: &str| {
+            let headers = headers(fields);
+            let shown = |found: Result<Credentials<'_>, AuthError>| match found {
+                Ok(Credentials::Bearer(token)) => token.to_owned(),
+                Ok(Credentials::Signed(_)) => "signed".into(),
+                Err(AuthError::Malformed(_)) => "malformed".into(),
+                Err(error) => format!("{error:?}"),
+            };
+            assert_eq!(shown(Credentials::from_headers(&headers)), from_headers, "{fields:?}");
+            assert_eq!(shown(Credentials::from_image_headers(&headers)), from_image, "{fields:?}");
+        };
+        check(&[], "Missing", "Missing");
+        check(&[("authorization", b"Bearer a.b.c")], "a.b.c", "a.b.c");
+        check(&[("x-rasp-auth-token", b"a.b.c")], "Missing", "a.b.c");
+        check(&[("x-rasp-auth-token", b"Bearer a.b.c")], "Missing", "malformed");
+        check(&[("x-rasp-auth-token", b"")], "Missing", "malformed");
+        check(&[("x-rasp-auth-token", b"a\xff")], "Missing", "malformed");
+        check(&[("x-rasp-auth-token", b"a"), ("x-rasp-auth-token", b"a")], "Missing", "TwoCredentials");
+        check(&[("x-rasp-auth-token", b"a"), ("authorization", b"Bearer a")], "a", "TwoCredentials");
+    }
+
+    #[test]
+    fn credentials_are_never_printed() {
+        let parts = SignedParts { expires: "1", key: "a", signature: "sesame" };
+        let printed = format!("{:?} {:?} {parts:?}", Credentials::Bearer("sesame"), Credentials::Signed(parts));
+        assert!(!printed.contains("sesame"), "{printed}");
+    }
+}

@@ -390,9 +390,25 @@ fn pem_files() {
     check(&pem("CERTIFICATE", &ed.public_der()), "must hold a public key (BEGIN PUBLIC KEY)");
     check(&pem("PUBLIC KEY", b"junk"), "must be an RSA, P-256 or Ed25519 public key");
     check(&(ed.public_pem() + &ed.public_pem()), "holds more than one PEM block; use a JWKS for several keys");
-    // PKCS#1: a sequence of a modulus of 1024 bits and 65537.
-    let mut der = vec![0x30, 0x81, 0x89, 0x02, 0x81, 0x81, 0x00];
-    der.extend([0xff; 128]);
-    der.extend([0x02, 0x03, 0x01, 0x00, 0x01]);
-    check(&pem("RSA PUBLIC KEY", &der), "an RSA key must have 2048 to 8192 bits");
+    check(&rsa_pem(128, &[1, 0, 1]), "an RSA key must have 2048 to 8192 bits");
+    for exponent in [&[1][..], &[2], &[0]] {
+        check(&rsa_pem(256, exponent), "it is not a valid RSA key");
+    }
+    let (_directory, config) = file_config("public_key_file", &rsa_pem(256, &[1, 0, 1]));
+    assert!(Auth::new(&config, super::testkeys::clock()).is_ok());
+}
+
+/// A PKCS#1 public key whose modulus is all ones.
+fn rsa_pem(modulus_bytes: usize, exponent: &[u8]) -> String {
+    let der = |tag: u8, body: &[u8]| {
+        let [high, low] = u16::try_from(body.len()).expect("short").to_be_bytes();
+        let length = match (high, low) {
+            (0, 0..=0x7f) => vec![low],
+            (0, _) => vec![0x81, low],
+            _ => vec![0x82, high, low],
+        };
+        [&[tag], length.as_slice(), body].concat()
+    };
+    let modulus = [&[0], vec![0xff; modulus_bytes].as_slice()].concat();
+    pem("RSA PUBLIC KEY", &der(0x30, &[der(0x02, &modulus), der(0x02, exponent)].concat()))
 }

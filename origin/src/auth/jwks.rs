@@ -94,6 +94,9 @@ impl RemoteKeys {
             "http" => return Err("must be https, or http of a loopback address, unless auth.jwks_allow_http".into()),
             _ => return Err("must be https".into()),
         }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("must not hold a user name or a password: it is printed and logged".into());
+        }
         // A redirect or a proxy from the environment would let someone else answer.
         let client = reqwest::Client::builder()
             .redirect(Policy::none())

@@ -221,6 +221,11 @@ fn rsa_components(n: &[u8], e: &[u8]) -> Result<Algorithm, &'static str> {
     if !RSA_BITS.contains(&bits) {
         return Err("an RSA key must have 2048 to 8192 bits");
     }
+    // Loading from components checks neither: with an exponent of 1 a signature is its own text.
+    let odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
+    if !odd(n) || !odd(e) || e == [1] || e.len() > 4 {
+        return Err("it is not a valid RSA key");
+    }
     PublicKeyComponents { n, e }
         .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
         .map(|_| Algorithm::RS256)
@@ -253,4 +258,100 @@ fn ed25519(bytes: &[u8]) -> Result<Algorithm, &'static str> {
         return Err(wrong);
     }
     ParsedPublicKey::new(&ED25519, bytes).map(|_| Algorithm::EdDSA).map_err(|_| wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testkeys::{SECRET, Signer};
+    use super::*;
+
+    fn changed(mut jwk: Value, name: &str, value: Value) -> Value {
+        jwk[name] = value;
+        jwk
+    }
+
+    fn check(jwk: Value, expected: Result<Algorithm, &str>) {
+        let shown = jwk.to_string();
+        let usable = serde_json::from_value::<Jwk>(jwk).map_err(|_| "unreadable").and_then(Jwk::usable);
+        assert_eq!(usable.map(|key| key.algorithm()), expected, "{shown}");
+    }
+
+    #[test]
+    fn json_web_keys() {
+        let (rs, es, ed) = (Signer::rs().jwk("r"), Signer::es().jwk("e"), Signer::ed().jwk("d"));
+        check(rs.clone(), Ok(Algorithm::RS256));
+        check(changed(rs.clone(), "alg", json!("RS256")), Ok(Algorithm::RS256));
+        check(changed(es.clone(), "use", json!("sig")), Ok(Algorithm::ES256));
+        check(changed(es.clone(), "key_ops", json!(["sign", "verify"])), Ok(Algorithm::ES256));
+        check(changed(ed.clone(), "alg", json!("EdDSA")), Ok(Algorithm::EdDSA));
+        check(changed(ed.clone(), "alg", json!("Ed25519")), Ok(Algorithm::EdDSA));
+
+        let wrong_alg = Err("its alg is not RS256, ES256 or EdDSA, or not of its kty");
+        for alg in ["RS384", "RS512", "PS256", "ES256", "HS256", "RSA-OAEP", "none", ""] {
+            check(changed(rs.clone(), "alg", json!(alg)), wrong_alg);
+        }
+        check(changed(es.clone(), "alg", json!("RS256")), wrong_alg);
+        check(changed(ed.clone(), "alg", json!("ES256")), wrong_alg);
+        check(changed(rs.clone(), "use", json!("enc")), Err("its use is not sig"));
+        check(changed(rs.clone(), "key_ops", json!(["sign"])), Err("its key_ops do not hold verify"));
+        check(changed(rs.clone(), "key_ops", json!([])), Err("its key_ops do not hold verify"));
+        check(changed(ed.clone(), "d", json!("c2VjcmV0")), Err("it is a private key"));
+        check(changed(es.clone(), "d", json!({})), Err("it is a private key"));
+        let symmetric = json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode(SECRET), "alg": "HS256"});
+        check(symmetric, Err("a symmetric key in a public set is known to everyone"));
+
+        let other = Err("it is not an RSA, P-256 or Ed25519 key");
+        for crv in ["P-384", "P-521", "secp256k1", "Ed25519", "p-256"] {
+            check(changed(es.clone(), "crv", json!(crv)), other);
+        }
+        check(changed(ed.clone(), "crv", json!("X25519")), other);
+        check(changed(ed.clone(), "kty", json!("okp")), other);
+        check(json!({"kty": "AKP"}), other);
+        check(json!({"kty": "RSA"}), Err("a member of the key is missing"));
+        check(json!({"kid": "a"}), Err("unreadable"));
+        check(changed(rs.clone(), "kid", json!(1)), Err("unreadable"));
+
+        let encoded = |bytes: &[u8]| json!(URL_SAFE_NO_PAD.encode(bytes));
+        let off_curve = Err("an EC key must be a point of P-256");
+        check(changed(es.clone(), "x", encoded(&[0; 32])), off_curve);
+        check(changed(es.clone(), "y", encoded(&[1; 33])), off_curve);
+        check(changed(es, "y", encoded(&[])), off_curve);
+        check(changed(ed.clone(), "x", encoded(&[1; 31])), Err("it is not a valid Ed25519 key"));
+        check(changed(ed, "x", json!("a=")), Err("a member of the key is not base64url"));
+        let bits = Err("an RSA key must have 2048 to 8192 bits");
+        check(changed(rs.clone(), "n", encoded(&[0xff; 128])), bits);
+        check(changed(rs.clone(), "n", encoded(&[[0x7f].as_slice(), &[0xff; 255]].concat())), bits);
+        check(changed(rs.clone(), "n", encoded(&[0xff; 1025])), bits);
+        check(changed(rs.clone(), "n", encoded(&[])), bits);
+        for e in [&[1][..], &[0, 1], &[2], &[], &[0], &[1, 0, 0], &[1; 5]] {
+            check(changed(rs.clone(), "e", encoded(e)), Err("it is not a valid RSA key"));
+        }
+        check(changed(rs.clone(), "e", encoded(&[3])), Ok(Algorithm::RS256));
+        check(changed(rs, "n", encoded(&[[0xff; 255].as_slice(), &[0xfe]].concat())), Err("it is not a valid RSA key"));
+    }
+
+    #[test]
+    fn sets() {
+        let check = |json: &[u8], expected: Result<usize, &str>| {
+            let count = KeySet::from_jwks(json).map(|set| match set {
+                KeySet::Single(_) => 0,
+                KeySet::Many(keys) => keys.len(),
+            });
+            assert_eq!(count, expected);
+        };
+        let key = Signer::ed().jwk("a");
+        let set = |keys: Vec<Value>| json!({"keys": keys}).to_string().into_bytes();
+        check(&set(vec![key.clone()]), Ok(1));
+        check(&set(vec![key.clone(), json!({"kty": "AKP"}), json!(null)]), Ok(1));
+        check(&set(vec![key.clone(); JWKS_KEYS_MAX]), Ok(JWKS_KEYS_MAX));
+        check(&set(vec![key.clone(); JWKS_KEYS_MAX + 1]), Err("holds more than 64 keys"));
+        check(&set(vec![]), Err("holds no key that can verify RS256, ES256 or EdDSA"));
+        check(&set(vec![json!({"kty": "AKP"})]), Err("holds no key that can verify RS256, ES256 or EdDSA"));
+        check(key.to_string().as_bytes(), Err("is not a JSON Web Key Set"));
+        check(b"{\"keys\":{}}", Err("is not a JSON Web Key Set"));
+        check(b"", Err("is not a JSON Web Key Set"));
+        check(&vec![b' '; JWKS_MAX_BYTES + 1], Err("is longer than a JWKS may be (256 KiB)"));
+    }
 }

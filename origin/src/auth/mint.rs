@@ -77,3 +77,70 @@ fn place(claims: &mut Value, pointer: &str, value: Value) -> Result<(), String> 
     *at = value;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testkeys::{DEVICE, NOW, SECRET, USER, auth, bearer, hs_config};
+    use super::super::{AuthConfig, Users};
+    use super::*;
+
+    fn minting() -> Minting {
+        Minting {
+            users: vec![USER.parse().expect("id")],
+            scopes: ScopeSet::from_text("thumbnails:read recordings:read"),
+            ttl: Duration::from_secs(60),
+            ..Minting::default()
+        }
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_ms(NOW * 1000)
+    }
+
+    #[tokio::test]
+    async fn minted_tokens_are_accepted() {
+        let auth_of = |config: &AuthConfig| auth(config);
+        let token = mint(&Secret::new(SECRET), &minting(), now()).expect("minted");
+        let caller = bearer(&auth_of(&hs_config()), &token).await.expect("accepted");
+        assert_eq!(caller.users, Users::These([USER.parse().expect("id")].into()));
+        assert_eq!((caller.devices, caller.scopes), (None, minting().scopes));
+        assert_eq!(caller.expires_at, Timestamp::from_ms((NOW + 60) * 1000));
+
+        // With everything configured, and the claims elsewhere.
+        let claims =
+            ClaimPointers { user: "/app/u~1s".into(), device: "/app/devices".into(), scope: "/app/scopes".into() };
+        let config = AuthConfig {
+            issuer: Some("here".into()),
+            audience: Some("stills".into()),
+            claims: claims.clone(),
+            ..hs_config()
+        };
+        let minting = Minting {
+            devices: vec![DEVICE.parse().expect("id")],
+            issuer: config.issuer.clone(),
+            audience: config.audience.clone(),
+            claims,
+            ..minting()
+        };
+        let token = mint(&Secret::new(SECRET), &minting, now()).expect("minted");
+        let caller = bearer(&auth_of(&config), &token).await.expect("accepted");
+        assert_eq!(caller.users, Users::These([USER.parse().expect("id")].into()));
+        assert_eq!(caller.devices, Some([DEVICE.parse().expect("id")].into()));
+    }
+
+    #[test]
+    fn refused() {
+        let check = |minting: &Minting, secret: &[u8], expected: &str| {
+            assert_eq!(mint(&Secret::new(secret), minting, now()), Err(expected.to_owned()));
+        };
+        let ttl = |seconds| Minting { ttl: Duration::from_secs(seconds), ..minting() };
+        check(&minting(), b"short", "the secret must be at least 32 bytes long, but is 5");
+        check(&ttl(0), SECRET, "the time to live must be 1 s to 366 days");
+        check(&ttl(366 * 86_400 + 1), SECRET, "the time to live must be 1 s to 366 days");
+        check(&Minting { users: vec![], ..minting() }, SECRET, "a user id or the scope users:all is needed");
+        let clash = ClaimPointers { user: "/sub/id".into(), ..ClaimPointers::default() };
+        check(&Minting { claims: clash, ..minting() }, SECRET, "the claim pointer /sub/id meets another claim");
+        let all = Minting { users: vec![], scopes: ScopeSet::from_text("users:all"), ..minting() };
+        assert!(mint(&Secret::new(SECRET), &all, now()).is_ok());
+    }
+}

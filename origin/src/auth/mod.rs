@@ -22,6 +22,10 @@ mod token;
 #[cfg(test)]
 mod forgeries;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod running;
+#[cfg(test)]
 mod testkeys;
 
 use std::sync::Arc;
