@@ -85,9 +85,7 @@ fn pipeline_config(config: &Config) -> PipelineConfig {
     let anchors = match config.prerender.interval {
         PrerenderInterval::Off => Anchors::Off,
         PrerenderInterval::EveryKeyframe => Anchors::EveryKeyframe,
-        PrerenderInterval::Every(interval) => {
-            Anchors::Every(i64::try_from(interval.as_millis()).unwrap_or(i64::MAX))
-        }
+        PrerenderInterval::Every(interval) => Anchors::Every(i64::try_from(interval.as_millis()).unwrap_or(i64::MAX)),
     };
     PipelineConfig {
         running_max: config.decoders.running_max,
@@ -104,11 +102,7 @@ fn incarnation(clock: &Clock) -> String {
 }
 
 fn cache_config(config: &Config) -> CacheConfig {
-    CacheConfig {
-        max_bytes: config.cache.max_bytes,
-        volume_bytes: config.cache.volume_bytes,
-        ..CacheConfig::default()
-    }
+    CacheConfig { max_bytes: config.cache.max_bytes, volume_bytes: config.cache.volume_bytes, ..CacheConfig::default() }
 }
 
 /// Finds again what the volumes hold and a lost index does not, except what was deleted. The catalog is up to date.

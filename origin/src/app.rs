@@ -92,7 +92,11 @@ fn auth_config(config: &Config) -> AuthConfig {
         cache_ttl: auth.cache_ttl,
         default_scopes: ScopeSet::from_text(&scopes.join(" ")),
         claims,
-        signing_keys: auth.signing_keys.iter().map(|(id, key)| (id.clone(), SecretSource::Value(secret(key)))).collect(),
+        signing_keys: auth
+            .signing_keys
+            .iter()
+            .map(|(id, key)| (id.clone(), SecretSource::Value(secret(key))))
+            .collect(),
         signing_current: auth.signing_current.clone(),
         signed_ttl: auth.signed_ttl,
         signed_max_age: auth.signed_max_age,

@@ -47,9 +47,9 @@ fn parse(app: &App, parts: &Parts, body: &Bytes, identity: &Identity, is_lenient
     let check = |event: &Event| {
         let target = match event.kind {
             EventKind::UserDeleted => Target::AllDevices(event.user),
-            _ => event.device().map_or(Target::AllDevices(event.user), |device| {
-                Target::Device(Timeline { user: event.user, device })
-            }),
+            _ => event
+                .device()
+                .map_or(Target::AllDevices(event.user), |device| Target::Device(Timeline { user: event.user, device })),
         };
         if let Err(error) = authorize(identity, Scope::RecordingsWrite, target) {
             forbidden.set(Some(error));
@@ -60,8 +60,8 @@ fn parse(app: &App, parts: &Parts, body: &Bytes, identity: &Identity, is_lenient
     let parsed = cloudevents::parse(content_type, headers, body, app.engine.clock.now(), &check);
     let parsed = parsed.map_err(|refused| {
         let kind = match &refused {
-            Refused::UnsupportedMediaType { .. } => Kind::UnsupportedMediaType,
-            Refused::TooManyEvents { .. } => Kind::ContentTooLarge,
+            Refused::UnsupportedMediaType => Kind::UnsupportedMediaType,
+            Refused::TooManyEvents => Kind::ContentTooLarge,
         };
         Problem::new(kind, refused.to_string())
     })?;
@@ -85,4 +85,3 @@ fn check_media(app: &App, event: &Event, is_trusted: bool) -> Result<(), Objecti
     let place = app.engine.policy.check(event.user, is_trusted, &available.media_url);
     place.map(|_| ()).map_err(|refused| Objection::new("/data/media_url", refused.detail))
 }
-

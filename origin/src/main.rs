@@ -1,6 +1,6 @@
 //! `stills-origin`: arguments, configuration, logging, run, exit code. Nothing else.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -65,10 +65,17 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve { config } => serve(config),
-        Command::Token { config, user_id, device_id, scope, ttl } => {
-            token(config, Minting { users: user_id, devices: device_id, scopes: ScopeSet::from_text(&scope), ttl, ..Minting::default() })
-        }
-        Command::CheckConfig { config } => check_config(config),
+        Command::Token { config, user_id, device_id, scope, ttl } => token(
+            config.as_deref(),
+            Minting {
+                users: user_id,
+                devices: device_id,
+                scopes: ScopeSet::from_text(&scope),
+                ttl,
+                ..Minting::default()
+            },
+        ),
+        Command::CheckConfig { config } => check_config(config.as_deref()),
     }
 }
 
@@ -82,8 +89,8 @@ fn fail(error: &AppError) -> ExitCode {
 }
 
 #[expect(clippy::print_stdout, reason = "the command's answer")]
-fn check_config(path: Option<PathBuf>) -> ExitCode {
-    match app::load(path.as_deref()) {
+fn check_config(path: Option<&Path>) -> ExitCode {
+    match app::load(path) {
         Ok(_) => {
             println!("the configuration is valid");
             ExitCode::SUCCESS
@@ -93,8 +100,8 @@ fn check_config(path: Option<PathBuf>) -> ExitCode {
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command's answer")]
-fn token(path: Option<PathBuf>, minting: Minting) -> ExitCode {
-    let config = match app::load(path.as_deref()) {
+fn token(path: Option<&Path>, minting: Minting) -> ExitCode {
+    let config = match app::load(path) {
         Ok(config) => config,
         Err(error) => return fail(&error),
     };

@@ -5,7 +5,9 @@ use crate::reply::{Kind, Problem, Reply};
 /// What a person can do about each kind.
 const fn advice(kind: Kind) -> &'static str {
     match kind {
-        Kind::InvalidParameters => "The list `errors` names every parameter that is outside its limits, and what is allowed.",
+        Kind::InvalidParameters => {
+            "The list `errors` names every parameter that is outside its limits, and what is allowed."
+        }
         Kind::InvalidEvents => {
             "The list `errors` names index, JSON pointer and fault of every event that cannot be taken. Nothing of the \
              request was taken; with `Prefer: handling=lenient` the good events are."

@@ -48,9 +48,9 @@ pub(crate) async fn get(app: &App, parts: &Parts) -> Result<Reply, Problem> {
     let spans: Vec<Value> = within
         .stretches()
         .iter()
-        .map(|stretch| {
-            json!({"start_timestamp": stretch.span.start.as_ms(), "end_timestamp": stretch.span.end.as_ms()})
-        })
+        .map(
+            |stretch| json!({"start_timestamp": stretch.span.start.as_ms(), "end_timestamp": stretch.span.end.as_ms()}),
+        )
         .collect();
     let mut body = json!({
         "coverage": spans,
@@ -166,7 +166,8 @@ pub(crate) async fn devices(app: &App, parts: &Parts) -> Result<Reply, Problem> 
     let Some(user) = user else { return Err(Problem::of_parameters(&[])) };
     authorize(&identity, Scope::RecordingsRead, Target::SomeDevices(user))?;
     let devices = app.engine.thumbs.ask(move |catalog| catalog.devices(user)).await?;
-    let may_see = |device: &&Device| authorize(&identity, Scope::RecordingsRead, Target::Device(device.timeline)).is_ok();
+    let may_see =
+        |device: &&Device| authorize(&identity, Scope::RecordingsRead, Target::Device(device.timeline)).is_ok();
     let ms = Timestamp::as_ms;
     let list: Vec<Value> = devices
         .iter()
@@ -206,7 +207,9 @@ mod tests {
         check("activity=60s", Ok(Some(60_000)));
         check("activity=5m", Ok(Some(300_000)));
         check("activity=1s", Err("must be wider: at most 1500 buckets fit in one answer"));
-        for wrong in ["activity=", "activity=s", "activity=60", "activity=0s", "activity=-1s", "activity=25h", "activity=é"] {
+        for wrong in
+            ["activity=", "activity=s", "activity=60", "activity=0s", "activity=-1s", "activity=25h", "activity=é"]
+        {
             check(wrong, Err("must be a width of 1s to 24h, such as 60s"));
         }
     }

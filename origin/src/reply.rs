@@ -146,12 +146,12 @@ pub(crate) struct Problem {
     pub(crate) kind: Kind,
     pub(crate) detail: String,
     members: Vec<(&'static str, Value)>,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), members: Vec::new(), headers: HeaderMap::new() }
+        Self { kind, detail: detail.into(), members: Vec::new(), headers: Vec::new() }
     }
 
     /// Adds an extension member.
@@ -165,7 +165,7 @@ impl Problem {
     #[must_use]
     pub(crate) fn with_header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(name, value);
+            self.headers.push((name, value));
         }
         self
     }

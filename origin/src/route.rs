@@ -70,7 +70,8 @@ impl Fault {
 
 #[expect(clippy::expect_used, reason = "a constant pattern, compiled by a test")]
 static THUMB: LazyLock<Regex> = LazyLock::new(|| {
-    let pattern = r"^/([a-fA-F0-9]{24})/([a-fA-F0-9]{24})/([0-9]+)/([0-9]+)/1/false/thumb-([0-9]+)-w([0-9]+)-h([0-9]+)\.jpg$";
+    let pattern =
+        r"^/([a-fA-F0-9]{24})/([a-fA-F0-9]{24})/([0-9]+)/([0-9]+)/1/false/thumb-([0-9]+)-w([0-9]+)-h([0-9]+)\.jpg$";
     Regex::new(pattern).expect("a valid pattern")
 });
 

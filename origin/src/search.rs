@@ -159,12 +159,7 @@ impl Search {
         inside.reduce(|a, b| stills_model::keyframe::nearer(instant, a, b)).unwrap_or(instant)
     }
 
-    async fn entries(
-        &self,
-        app: &App,
-        instants: &[Timestamp],
-        shown: &[Timestamp],
-    ) -> Result<Vec<Entry>, Problem> {
+    async fn entries(&self, app: &App, instants: &[Timestamp], shown: &[Timestamp]) -> Result<Vec<Entry>, Problem> {
         let timestamp_ms = |instant: &Timestamp| instant.since_ms(self.window.start);
         if self.urls == SearchUrls::Request {
             let signature = self.signature(app, &self.window);
@@ -178,7 +173,10 @@ impl Search {
         let mut urls = SharedUrls { search: self, app, signed_day: None };
         let entries = instants.iter().zip(shown).zip(located);
         Ok(entries
-            .map(|((of, at), located)| Entry { timestamp_ms: timestamp_ms(of), url: urls.url(*at, located.ok().as_ref()) })
+            .map(|((of, at), located)| Entry {
+                timestamp_ms: timestamp_ms(of),
+                url: urls.url(*at, located.ok().as_ref()),
+            })
             .collect())
     }
 
@@ -196,7 +194,8 @@ impl Search {
         let mut url =
             format!("{host}{prefix}/{user}/{device}/{start}/{end}/1/false/thumb-{offset_ms}-w{width}-h{height}.jpg");
         let version = version.map(|version| format!("v={version}"));
-        let query: Vec<&str> = version.as_deref().into_iter().chain((!signature.is_empty()).then_some(signature)).collect();
+        let query: Vec<&str> =
+            version.as_deref().into_iter().chain((!signature.is_empty()).then_some(signature)).collect();
         if !query.is_empty() {
             url.push('?');
             url.push_str(&query.join("&"));

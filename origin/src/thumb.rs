@@ -88,13 +88,7 @@ struct Ages {
     is_immutable: bool,
 }
 
-async fn ages(
-    app: &App,
-    parts: &Parts,
-    path: &ThumbPath,
-    located: &Located,
-    etag: ETag,
-) -> Result<Ages, Problem> {
+async fn ages(app: &App, parts: &Parts, path: &ThumbPath, located: &Located, etag: ETag) -> Result<Ages, Problem> {
     let is_named = version(parts.uri.query().unwrap_or_default()).is_some_and(|v| is_prefix(v, etag));
     let (client_s, nginx_s) = match (located.is_settled, is_named) {
         (false, _) => (SHORT_AGE_S, SHORT_AGE_S),

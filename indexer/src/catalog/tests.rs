@@ -274,7 +274,8 @@ fn model_frame(footage: &[(RecordingId, Span, Vec<i64>)], asked: Timestamp) -> O
 fn finish(catalog: &Catalog, event: &Event, n: u8, len_ms: i64) {
     let instants: Vec<i64> = (0..=len_ms / 2000).map(|k| k * 2000).collect();
     let (order, index) = (event.order.clone(), index(&instants, len_ms));
-    let finished = Finished { timeline: timeline(1), recording: recording(n), start: at(0), order, media_len: 1, index };
+    let finished =
+        Finished { timeline: timeline(1), recording: recording(n), start: at(0), order, media_len: 1, index };
     catalog.finish(&finished, NOW).expect("finish");
 }
 

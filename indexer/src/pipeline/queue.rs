@@ -46,7 +46,9 @@ pub(super) enum Job {
 impl Job {
     fn user(&self) -> UserId {
         match self {
-            Self::Scan { timeline, .. } | Self::Prerender { timeline, .. } | Self::Listed { timeline, .. } => timeline.user,
+            Self::Scan { timeline, .. } | Self::Prerender { timeline, .. } | Self::Listed { timeline, .. } => {
+                timeline.user
+            }
         }
     }
 

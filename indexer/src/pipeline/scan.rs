@@ -76,8 +76,7 @@ impl Pipeline {
 
     /// Journal first, then catalog: a rebuild never reads media again.
     async fn finish(&self, finished: Finished) -> Result<(), SubmitError> {
-        let entry =
-            Entry { day: finished.start.day(), kind: entry_kind::FINISHED, payload: finished.encode() };
+        let entry = Entry { day: finished.start.day(), kind: entry_kind::FINISHED, payload: finished.encode() };
         let between = self.0.in_between.read().await;
         self.0.parts.journal.append(vec![entry], Space::Ordinary).await?;
         let effects = self.write(move |catalog, now| catalog.finish(&finished, now)).await?;

@@ -22,9 +22,9 @@ use stills_model::fault::{Fault, FaultKind};
 use stills_model::id::UserId;
 use stills_model::keyframe::ByteRange;
 
+use crate::threads::{CallError, Threads};
 use file::{Identity, MediaFile};
 use policy::{MediaPolicy, Place};
-use crate::threads::{CallError, Threads};
 
 /// The most bytes that one call to [`Media::read`] or [`Media::read_ranges`] gives: what one message to a decoder
 /// can carry.

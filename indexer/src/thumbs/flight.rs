@@ -62,9 +62,9 @@ impl Flights {
             }
         };
         let told = outcome.wait_for(Option::is_some).await;
-        told.ok().and_then(|told| told.clone()).unwrap_or_else(|| {
-            Err(Fault::new(FaultKind::Internal, "the render ended without a result"))
-        })
+        told.ok()
+            .and_then(|told| told.clone())
+            .unwrap_or_else(|| Err(Fault::new(FaultKind::Internal, "the render ended without a result")))
     }
 }
 
@@ -85,7 +85,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_hundred_callers_share_one_render_even_when_the_first_leaves() {
-        let (flights, n_renders, gate) = (Flights::default(), Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let (flights, n_renders, gate) =
+            (Flights::default(), Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
         let join = || {
             let (flights, n_renders, gate) = (flights.clone(), Arc::clone(&n_renders), Arc::clone(&gate));
             tokio::spawn(async move {

@@ -137,10 +137,7 @@ impl Thumbs {
     /// Builds the read path.
     pub fn new(parts: Parts) -> Self {
         let weigh = |_: &ThumbKey, body: &Bytes| u32::try_from(body.len()).unwrap_or(u32::MAX);
-        let hot = moka::sync::Cache::builder()
-            .max_capacity(parts.hot_bytes)
-            .weigher(weigh)
-            .build();
+        let hot = moka::sync::Cache::builder().max_capacity(parts.hot_bytes).weigher(weigh).build();
         Self(Arc::new(Inner { parts, hot, faults: FaultMemory::new(), flights: Flights::default() }))
     }
 
@@ -194,12 +191,7 @@ impl Thumbs {
     ///
     /// # Errors
     /// [`ThumbError::Fault`] when it cannot be made, now or for as long as the failure is remembered.
-    pub async fn picture(
-        &self,
-        located: &Located,
-        rendition: Rendition,
-        class: Class,
-    ) -> Result<Picture, ThumbError> {
+    pub async fn picture(&self, located: &Located, rendition: Rendition, class: Class) -> Result<Picture, ThumbError> {
         let key = key_of(located, rendition);
         if let Some(picture) = self.stored(key).await? {
             return Ok(picture);

@@ -67,8 +67,11 @@ impl Thumbs {
             let Some(id) = page.configs.get(usize::from(keyframe.config)) else { return Ok(None) };
             let config = catalog.config(timeline.user, id)?;
             let row = row.and_then(|row| Some((row.latest?.1.media_url, row.indexed?.media_len)));
-            Ok(row.zip(config).map(|((media_url, media_len), config)| {
-                Plan { media_url, media_len, config, ranges: keyframe.ranges }
+            Ok(row.zip(config).map(|((media_url, media_len), config)| Plan {
+                media_url,
+                media_len,
+                config,
+                ranges: keyframe.ranges,
             }))
         });
         match looked_up.await {
@@ -78,12 +81,7 @@ impl Thumbs {
         }
     }
 
-    async fn store(
-        &self,
-        located: &Located,
-        renditions: &[Rendition],
-        pictures: Vec<Bytes>,
-    ) -> Result<Bytes, Fault> {
+    async fn store(&self, located: &Located, renditions: &[Rendition], pictures: Vec<Bytes>) -> Result<Bytes, Fault> {
         let first = pictures.first().cloned();
         let keyed: Vec<_> = renditions.iter().map(|rendition| key_of(located, *rendition)).zip(pictures).collect();
         for (key, body) in &keyed {
