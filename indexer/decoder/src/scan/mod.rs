@@ -13,6 +13,7 @@ use stills_model::keyframe_index::KeyframeIndex;
 
 mod bitstream;
 mod bytes;
+mod mkv;
 mod mp4;
 mod timeline;
 pub(crate) mod ts;
@@ -55,6 +56,7 @@ pub fn scan(media: &mut dyn Media, growing: bool, resume: &[u8]) -> Result<Keyfr
     let mut window = Window::new(media);
     match Container::of(&mut window)? {
         Container::Mp4 => mp4::scan(&mut window, growing, resume),
+        Container::Mkv => mkv::scan(&mut window, growing, resume),
         Container::Ts(layout) => ts::scan(&mut window, layout, growing, resume),
     }
 }
@@ -62,6 +64,7 @@ pub fn scan(media: &mut dyn Media, growing: bool, resume: &[u8]) -> Result<Keyfr
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Container {
     Mp4,
+    Mkv,
     /// Where the first packet is, and how far it is to the next.
     Ts((usize, u8)),
 }
@@ -71,6 +74,9 @@ impl Container {
         let head = window.up_to(0, 4096)?.to_vec();
         if mp4::begins(&head) {
             return Ok(Self::Mp4);
+        }
+        if mkv::begins(&head) {
+            return Ok(Self::Mkv);
         }
         let text = head.trim_ascii_start();
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);

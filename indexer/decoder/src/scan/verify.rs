@@ -95,6 +95,14 @@ pub(super) fn verify(
     Ok(())
 }
 
+/// Whether keyframes that the container names stand alone, by a look at the second one; for containers that name them
+/// without listing the samples between.
+pub(super) fn flags_hold(window: &mut Window<'_>, configs: &[DecoderConfig], keys: &[Sample]) -> Result<bool, Fault> {
+    let Some(sample) = keys.get(1).or(keys.first()) else { return Ok(true) };
+    let found = look(window, configs, sample)?;
+    Ok(access(found, false) == Access::Alone && found.field.is_none())
+}
+
 /// How to start at a picture that was looked at: `all` says that the flags tell nothing.
 fn access(look: Look, all: bool) -> Access {
     match look.kind {
