@@ -2,7 +2,7 @@
 //! 8-bit samples of the wanted size. Knows nothing of colour.
 //!
 //! Two steps. Whole blocks of samples are averaged while the rows are read once (at 1080p this is what keeps scaling
-//! under a millisecond); the convolution then covers the rest, at least a halving, so that the result is the filter's.
+//! under a millisecond); the convolution then covers the rest, so that the result is still the filter's.
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8;
@@ -56,6 +56,7 @@ pub(crate) struct Scaler {
     resizer: Resizer,
     reduced: Vec<u8>,
     sums: Vec<u16>,
+    halves: Vec<u16>,
     row: Vec<u8>,
 }
 
@@ -65,7 +66,7 @@ const BLOCK_MAX: usize = 16;
 impl Scaler {
     /// The component at `width` x `height` samples.
     pub(crate) fn scale(&mut self, source: &Component<'_>, width: usize, height: usize) -> Result<Plane, Fault> {
-        let block = (block_side(source.width, width), block_side(source.height, height));
+        let block = (power_of_two(block_side(source.width, width)), block_side(source.height, height));
         let (reduced_width, reduced_height) = (source.width.div_ceil(block.0), source.height.div_ceil(block.1));
         self.reduce(source, block);
         let view = TypedImageRef::<U8>::from_buffer(pixels(reduced_width)?, pixels(reduced_height)?, &self.reduced)
@@ -82,58 +83,54 @@ impl Scaler {
         Ok(plane)
     }
 
-    /// Averages blocks of samples into `self.reduced`.
+    /// Averages blocks of samples into `self.reduced`; `across` is a power of two.
     fn reduce(&mut self, source: &Component<'_>, (across, down): (usize, usize)) {
-        let width = source.width.div_ceil(across);
-        self.reduced.clear();
-        self.reduced.reserve(width * source.height.div_ceil(down));
-        self.sums.resize(source.width, 0);
+        let Self { reduced, sums, halves, row, .. } = self;
+        reduced.clear();
+        reduced.reserve(source.width.div_ceil(across) * source.height.div_ceil(down));
         for top in (0..source.height).step_by(down) {
             let rows = down.min(source.height - top);
             if across == 1 && rows == 1 {
-                self.reduced.extend_from_slice(source.row(top, &mut self.row));
+                reduced.extend_from_slice(source.row(top, row));
                 continue;
             }
-            self.sums.fill(0);
-            for y in top..top + rows {
-                for (sum, &sample) in self.sums.iter_mut().zip(source.row(y, &mut self.row)) {
+            sums.clear();
+            sums.extend(source.row(top, row).iter().map(|&sample| u16::from(sample)));
+            for y in top + 1..top + rows {
+                for (sum, &sample) in sums.iter_mut().zip(source.row(y, row)) {
                     *sum += u16::from(sample);
                 }
             }
-            match across {
-                1 => average::<1>(&self.sums, rows, &mut self.reduced),
-                2 => average::<2>(&self.sums, rows, &mut self.reduced),
-                3 => average::<3>(&self.sums, rows, &mut self.reduced),
-                4 => average::<4>(&self.sums, rows, &mut self.reduced),
-                _ => {
-                    let blocks = self.sums.chunks(across);
-                    self.reduced.extend(blocks.map(|block| mean(block, reciprocal(block.len() * rows))));
-                }
+            for _ in 0..across.trailing_zeros() {
+                add_pairs(sums, halves);
+                std::mem::swap(sums, halves);
             }
+            let (whole, cut) = sums.split_at(source.width / across);
+            average(whole, across * rows, reduced);
+            average(cut, source.width % across * rows, reduced);
         }
     }
 }
 
-/// Averages `N` column sums of `rows` rows each at a time.
-fn average<const N: usize>(sums: &[u16], rows: usize, out: &mut Vec<u8>) {
-    let (blocks, rest) = sums.as_chunks::<N>();
-    let whole = reciprocal(N * rows);
-    out.extend(blocks.iter().map(|block| mean(block, whole)));
-    if !rest.is_empty() {
-        out.push(mean(rest, reciprocal(rest.len() * rows)));
-    }
+/// The sums of neighbours; a last one without a neighbour stays.
+fn add_pairs(sums: &[u16], pairs: &mut Vec<u16>) {
+    let (whole, rest) = sums.as_chunks::<2>();
+    pairs.clear();
+    pairs.extend(whole.iter().map(|[left, right]| left + right));
+    pairs.extend(rest);
 }
 
-/// 1 / `count` in 16 binary places.
-fn reciprocal(count: usize) -> u32 {
-    65_536 / u32::try_from(count.max(1)).unwrap_or(u32::MAX)
-}
-
+/// Appends `sums` of `count` samples each, divided. In 16 bits, so that eight are done at once; exact where all samples
+/// are equal (tested), so that white stays white.
 #[expect(clippy::cast_possible_truncation, reason = "a mean of bytes is a byte")]
-fn mean(block: &[u16], reciprocal: u32) -> u8 {
-    let sum: u32 = block.iter().map(|&sum| u32::from(sum)).sum();
-    // 65,536 / count is rounded down, by less than 1/256 of itself: half a unit more keeps white white.
-    ((sum * reciprocal + 0x8000) >> 16) as u8
+fn average(sums: &[u16], count: usize, out: &mut Vec<u8>) {
+    let Some(reciprocal) = 65_536usize.checked_div(count) else { return };
+    let (reciprocal, half) = (reciprocal as u32, (count / 2) as u16);
+    if count == 1 {
+        out.extend(sums.iter().map(|&sum| sum as u8));
+    } else {
+        out.extend(sums.iter().map(|&sum| ((u32::from(sum + half) * reciprocal) >> 16) as u8));
+    }
 }
 
 impl Component<'_> {
@@ -166,9 +163,15 @@ impl Component<'_> {
     }
 }
 
-/// How many samples are averaged before the convolution: so many that it still has to halve.
+/// How many samples are averaged before the convolution, so that it still has to shrink by 1.5: with less left to it
+/// its own shape no longer counts, with more it costs as much again.
 fn block_side(source: usize, target: usize) -> usize {
-    (source / target.max(1) / 2).clamp(1, BLOCK_MAX)
+    (2 * source / (3 * target.max(1))).clamp(1, BLOCK_MAX)
+}
+
+/// The greatest power of two not above `n`, which is at least 1.
+fn power_of_two(n: usize) -> usize {
+    1 << n.ilog2()
 }
 
 fn pixels(side: usize) -> Result<u32, Fault> {
@@ -181,4 +184,56 @@ fn exact(side: usize) -> Result<f64, Fault> {
 
 fn internal(error: &dyn std::fmt::Display) -> Fault {
     Fault::new(FaultKind::Internal, format!("a plane could not be scaled: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn component(bytes: &[u8], width: usize, height: usize) -> Component<'_> {
+        Component { bytes, stride: width, step: 1, offset: 0, shift: 0, depth: 8, width, height }
+    }
+
+    #[test]
+    fn one_value_stays_that_value() {
+        let mut scaler = Scaler::default();
+        for value in [0, 1, 16, 127, 235, 254, 255] {
+            let bytes = vec![value; 67 * 45];
+            let source = component(&bytes, 67, 45);
+            for (across, down) in (0..5).flat_map(|n| (1..=BLOCK_MAX).map(move |down| (1 << n, down))) {
+                scaler.reduce(&source, (across, down));
+                let expected = vec![value; 67usize.div_ceil(across) * 45usize.div_ceil(down)];
+                assert_eq!(scaler.reduced, expected, "{value} in blocks of {across}x{down}");
+            }
+            for (width, height) in [(1, 1), (3, 2), (20, 13), (67, 45), (200, 100)] {
+                let plane = scaler.scale(&source, width, height).expect("a plane");
+                assert_eq!(plane, Plane::filled(width, height, value));
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_are_means() {
+        let bytes = [1, 3, 5, 7, 9, 11, 13, 15, 17, 19];
+        let mut scaler = Scaler::default();
+        scaler.reduce(&component(&bytes, 5, 2), (2, 2));
+        assert_eq!(scaler.reduced, [7, 11, 14]);
+        scaler.reduce(&component(&bytes, 5, 2), (4, 1));
+        assert_eq!(scaler.reduced, [4, 9, 14, 19]);
+    }
+
+    #[test]
+    fn samples_of_every_layout() {
+        let check = |bytes: &[u8], step, offset, shift, depth, expected: [u8; 2]| {
+            let layout = Component { bytes, stride: bytes.len(), step, offset, shift, depth, width: 2, height: 1 };
+            assert_eq!(layout.row(0, &mut Vec::new()), expected, "step {step}, shift {shift}, depth {depth}");
+        };
+        check(&[1, 2], 1, 0, 0, 8, [1, 2]);
+        check(&[1, 2, 3, 4], 2, 1, 0, 8, [2, 4]); // the second of two interleaved
+        check(&[1, 2, 3, 4, 5, 6], 3, 2, 0, 8, [3, 6]); // packed RGB
+        check(&[0xff, 3, 0x02, 2], 2, 0, 0, 10, [255, 129]); // rounded, and never over white
+        check(&[0x40, 0x40, 0x80, 0x80], 2, 0, 6, 10, [64, 129]); // ten bits at the top
+        check(&[0, 0, 0x80, 0x40, 9, 9, 0, 0xff], 4, 2, 0, 16, [65, 255]);
+        check(&[0xf0, 0x0f, 0x08, 0], 2, 0, 0, 12, [255, 1]);
+    }
 }
