@@ -179,7 +179,7 @@ impl Transform {
 /// three parts of the nearer sample and one of the next, both ways. What they add for colour is so taken off exactly.
 fn shift_luma(luma: &mut Plane, shift: &[i32], width: usize, gain: i16) {
     let last = shift.len() / width - 1;
-    let mut column = vec![0; width + 2];
+    let (mut column, mut wide) = (vec![0; width + 2], vec![[0; 2]; width]);
     for (y, row) in luma.samples.chunks_exact_mut(luma.width).enumerate() {
         let (near, next) = (y / 2, if y % 2 == 0 { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(last) });
         let rows = shift[near * width..][..width].iter().zip(&shift[next * width..][..width]);
@@ -188,11 +188,11 @@ fn shift_luma(luma: &mut Plane, shift: &[i32], width: usize, gain: i16) {
         }
         column[0] = column[1];
         column[width + 1] = column[width];
-        for (pair, around) in row.chunks_mut(2).zip(column.windows(3)) {
-            let shifts = [(3 * around[1] + around[0]) >> 2, (3 * around[1] + around[2]) >> 2];
-            for (sample, shift) in pair.iter_mut().zip(shifts) {
-                *sample = byte(times(gain, *sample) + shift);
-            }
+        for (pair, around) in wide.iter_mut().zip(column.windows(3)) {
+            *pair = [(3 * around[1] + around[0]) >> 2, (3 * around[1] + around[2]) >> 2];
+        }
+        for (sample, shift) in row.iter_mut().zip(wide.as_flattened()) {
+            *sample = byte(times(gain, *sample) + shift);
         }
     }
 }
