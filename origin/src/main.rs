@@ -134,7 +134,10 @@ fn serve(path: Option<PathBuf>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(config, path)) {
+    let ended = runtime.block_on(run(config, path));
+    // Whatever a second signal left behind is not waited for; after an orderly stop there is nothing.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the server did not start");
