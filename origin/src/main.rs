@@ -135,7 +135,7 @@ fn serve(path: Option<PathBuf>) -> ExitCode {
         }
     };
     let ended = runtime.block_on(run(config, path));
-    // Whatever a second signal left behind is not waited for; after an orderly stop there is nothing.
+    // Whatever still blocks a thread (a replay that was interrupted) is not waited for.
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -151,7 +151,11 @@ async fn run(config: config::Config, path: Option<PathBuf>) -> Result<(), AppErr
     let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
         return Err(AppError::Run(std::io::Error::other("signals cannot be received").into()));
     };
-    let running = Running::start(config, path).await?;
+    let running = tokio::select! {
+        running = Running::start(config, path) => running?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
