@@ -8,6 +8,8 @@
 //!
 //! Nothing here sleeps: [`wait::until`] waits for conditions, with a deadline.
 
+#![expect(clippy::panic, reason = "a test that cannot go on has failed, and says why")]
+
 pub mod event;
 pub mod http;
 pub mod metrics;

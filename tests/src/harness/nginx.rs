@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::program::Program;
 use super::wait;
@@ -28,8 +29,8 @@ impl Nginx {
     /// When it does not serve on any of the ports tried.
     pub async fn start(run_dir: &Path, origin: SocketAddr) -> Self {
         prepare(run_dir);
-        for n in 0..TRIES_MAX {
-            let port = port(n);
+        for _ in 0..TRIES_MAX {
+            let port = port();
             // Somebody else's port would look like a start.
             if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err() {
                 continue;
@@ -87,10 +88,12 @@ impl Nginx {
     }
 }
 
-/// A place in the range that differs from process to process, and a stride that meets all of it.
-fn port(n: u16) -> u16 {
+/// A place in the range that differs from process to process and from call to call, with a stride that meets all of it.
+fn port() -> u16 {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let n = CALLS.fetch_add(1, Ordering::Relaxed);
     let len = u32::from(PORTS.end - PORTS.start);
-    let at = (std::process::id().wrapping_mul(37) + u32::from(n) * 1_009) % len;
+    let at = (std::process::id().wrapping_mul(37) + n.wrapping_mul(1_009)) % len;
     PORTS.start + u16::try_from(at).unwrap_or_default()
 }
 

@@ -71,7 +71,7 @@ impl Setup {
         std::fs::create_dir(home.media()).expect("a directory");
         home.write("token-secret", token::SECRET);
         home.write("signing-secret", signed::SECRET);
-        let roots = format!("[\"{}\"]", home.media().display());
+        let roots = format!("[\"{}/{{user_id}}\"]", home.media().display());
         let data = format!("\"{}\"", home.data().display());
         let file = |name: &str| format!("\"{}\"", home.path(name).display());
         let (token_secret, signing_secret) = (file("token-secret"), file("signing-secret"));
@@ -103,7 +103,7 @@ impl Home {
         self.dir.path().join(name)
     }
 
-    /// Where media must lie.
+    /// Where media must lie, in a directory for each user.
     pub fn media(&self) -> PathBuf {
         self.path("media")
     }

@@ -207,19 +207,29 @@ impl Stills {
         self.ask(Method::POST, "/v1/recordings/events").bearer(token).body(media_type::BATCH, body).send().await
     }
 
-    /// Copies a file to where media must lie, and gives the URL of the copy.
+    /// Copies a file to where a camera's media must lie, and gives the URL of the copy.
     ///
     /// # Panics
     /// When it cannot be copied.
-    pub fn place(&self, file: &Path, name: &str) -> String {
-        let to = self.media_path(name);
+    pub fn place(&self, camera: &Camera, file: &Path, name: &str) -> String {
+        let to = self.media_path(camera, name);
         std::fs::copy(file, &to).expect("a copy");
-        format!("file://{}", to.display())
+        self.media_url(camera, name)
     }
 
     /// Where a placed file lies.
-    pub fn media_path(&self, name: &str) -> PathBuf {
-        self.home.media().join(name)
+    ///
+    /// # Panics
+    /// When its directory cannot be made.
+    pub fn media_path(&self, camera: &Camera, name: &str) -> PathBuf {
+        let directory = self.home.media().join(&camera.user).join(&camera.device);
+        std::fs::create_dir_all(&directory).expect("a directory");
+        directory.join(name)
+    }
+
+    /// The URL of a placed file, or of one that is not there.
+    pub fn media_url(&self, camera: &Camera, name: &str) -> String {
+        format!("file://{}", self.media_path(camera, name).display())
     }
 
     /// Announces a file as a recording over `span` and waits until it is indexed. The id names the media file too.
@@ -227,7 +237,7 @@ impl Stills {
     /// # Panics
     /// When it is not.
     pub async fn record(&self, camera: &Camera, id: &str, span: (i64, i64), file: &Path) {
-        let url = self.place(file, id);
+        let url = self.place(camera, file, id);
         self.send(&[event::available(camera, id, span, &url)]).await.expect(202);
         self.until_state(camera, id, span, "indexed").await;
     }
