@@ -2,4 +2,5 @@
 
 mod fixtures;
 
+mod frame_rule;
 mod listing;
