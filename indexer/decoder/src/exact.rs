@@ -43,7 +43,7 @@ pub struct Found {
 /// behind the most frames that may be decoded, [`FaultKind::Damaged`] where no frame could be decoded.
 pub fn exact(media: &mut dyn Media, query: &ExactQuery, renderer: &mut Renderer) -> Result<Found, Fault> {
     let mut samples = Samples::new(media, query)?;
-    let mut search = Search::new(query, renderer, samples.from_ms());
+    let mut search = Search::new(query, renderer, samples.start_ms());
     let mut decoder: Option<(DecoderConfig, Decoder)> = None;
     let mut fed = 0u64;
     let fed_max = u64::from(query.frames_max) * SAMPLES_PER_FRAME + SAMPLES_SLACK;
@@ -194,7 +194,8 @@ impl<'q, 'r> Search<'q, 'r> {
 
     /// No more frames may be decoded.
     fn exhaust(&mut self) {
-        let detail = format!("the frame is more than {} frames behind its keyframe", self.query.frames_max);
+        let max = self.query.frames_max;
+        let detail = format!("the frame is over {max} frames (decoders.exact_frames_max) behind its keyframe");
         while !self.is_done() {
             self.answer(Err(Fault::new(FaultKind::TooLarge, &detail)));
         }

@@ -122,7 +122,7 @@ impl<'m> Samples<'m> {
     }
 
     /// The instant of the keyframe that decoding starts at: what is presented before it may need what is not fed.
-    pub(crate) fn from_ms(&self) -> i64 {
+    pub(crate) fn start_ms(&self) -> i64 {
         self.from_ms
     }
 
