@@ -134,7 +134,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::panic, reason = "panics are what is tested")]
     fn a_panic_is_one_line() {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(log_panic));

@@ -1,7 +1,7 @@
 //! A finished scan becomes keyframe pages, coverage and a state. Idempotent: the journal replays it.
 //!
 //! Stored form of [`Finished`] (a journal entry), version 1: timeline, recording id, start, order of the event
-//! that was scanned, media length, the index as on the decoder's socket.
+//! that was scanned, media length, whether it is complete, the index as on the decoder's socket.
 
 use stills_model::codec::{Malformed, Reader, Writer};
 use stills_model::event::{Available, EventOrder};
@@ -29,6 +29,8 @@ pub struct Finished {
     pub order: EventOrder,
     /// Bytes in the media at the scan.
     pub media_len: u64,
+    /// Nothing more will come: either the event said so, or the recording had been silent for too long.
+    pub is_complete: bool,
     /// All its keyframes.
     pub index: KeyframeIndex,
 }
@@ -41,7 +43,7 @@ impl Finished {
         self.timeline.write(&mut w);
         w.text(self.recording.as_str()).signed(self.start.as_ms());
         self.order.write(&mut w);
-        w.unsigned(self.media_len).raw(&self.index.encode());
+        w.unsigned(self.media_len).byte(u8::from(self.is_complete)).raw(&self.index.encode());
         w.finish()
     }
 
@@ -58,8 +60,8 @@ impl Finished {
         let recording = r.text()?.parse().map_err(|_| Malformed("recording id"))?;
         let start = Timestamp::from_ms(r.signed()?);
         let order = EventOrder::read(&mut r)?;
-        let media_len = r.unsigned()?;
-        Ok(Self { timeline, recording, start, order, media_len, index: KeyframeIndex::decode(r.rest())? })
+        let (media_len, is_complete) = (r.unsigned()?, r.flag()?);
+        Ok(Self { timeline, recording, start, order, media_len, is_complete, index: KeyframeIndex::decode(r.rest())? })
     }
 }
 
@@ -97,12 +99,17 @@ impl Catalog {
         let _turn = self.lock(timeline);
         let Some(old) = self.row(timeline, recording)? else { return Ok(None) };
         let current = old.latest.as_ref().filter(|(order, _)| *order == finished.order && !old.removed);
-        let Some((_, available)) = current else { return Ok(None) };
-        let span = covered_span(available, &finished.index);
+        let Some((order, available)) = current else { return Ok(None) };
+        let mut available = available.clone();
+        if finished.is_complete && available.growing {
+            // It fell silent: what was announced as its end never came.
+            (available.growing, available.end) = (false, None);
+        }
+        let span = covered_span(&available, &finished.index);
         let index = only_inside(finished.index.clone(), &span);
         let media = MediaId::new(recording, span.start, &index);
 
-        let mut new = old.clone();
+        let mut new = Row { latest: Some((order.clone(), available.clone())), ..old.clone() };
         (new.to_scan, new.to_prerender, new.fault, new.attempts, new.gone) = (false, true, None, 0, false);
         new.indexed = Some(Indexed {
             media,
@@ -192,21 +199,25 @@ impl Catalog {
         self.settle_one(timeline, recording, old, new, now).map(|_| ())
     }
 
-    /// Completes a growing recording that has fallen silent: it covers what is indexed.
+    /// Notes that a growing recording has fallen silent: it is scanned a last time, as complete.
     ///
     /// # Errors
     /// A failing or damaged store.
-    pub fn complete(&self, timeline: &Timeline, recording: &RecordingId, now: Timestamp) -> Result<(), CatalogError> {
+    pub fn note_silent(
+        &self,
+        timeline: &Timeline,
+        recording: &RecordingId,
+        now: Timestamp,
+    ) -> Result<(), CatalogError> {
         let _turn = self.lock(timeline);
         let Some(old) = self.row(timeline, recording)? else { return Ok(()) };
         let mut new = old.clone();
-        if let (Some((_, available)), Some(indexed)) = (&mut new.latest, &mut new.indexed) {
-            available.growing = false;
-            available.end = Some(indexed.span.end);
-            indexed.growing = false;
-            self.settle_one(timeline, recording, old, new, now)?;
+        let Some((_, available)) = &mut new.latest else { return Ok(()) };
+        if !available.growing || old.removed {
+            return Ok(());
         }
-        Ok(())
+        (available.growing, available.end, new.to_scan) = (false, None, true);
+        self.settle_one(timeline, recording, old, new, now).map(|_| ())
     }
 
     /// Notes that the anchors of a media are rendered, or are not going to be.

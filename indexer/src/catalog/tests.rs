@@ -93,7 +93,8 @@ fn scan_all(catalog: &Catalog) {
         let len_ms = available.span().map_or(3000, |span| span.len_ms());
         let instants: Vec<i64> = (0..=len_ms / 400).map(|n| n * 400).collect();
         let index = index(&instants, len_ms);
-        let finished = Finished { timeline, recording, start: available.start, order, media_len: 1, index };
+        let finished =
+            Finished { timeline, recording, start: available.start, order, media_len: 1, is_complete: true, index };
         assert_eq!(Finished::decode(&finished.encode()).as_ref(), Ok(&finished));
         catalog.finish(&finished, NOW).expect("finish");
         let indexed = catalog.row(&timeline, &finished.recording).expect("row").and_then(|row| row.indexed);
@@ -227,7 +228,7 @@ proptest! {
             let keyframes: Vec<i64> = keyframes.iter().copied().collect();
             let index = index(&keyframes, *len);
             let order = event.order;
-            let finished = Finished { timeline: timeline(1), recording: recording(n), start: at(0), order, media_len: 1, index };
+            let finished = Finished { timeline: timeline(1), recording: recording(n), start: at(0), order, media_len: 1, is_complete: true, index };
             catalog.finish(&finished, NOW).expect("finish");
             footage.push((recording(n), Span { start: at(*start), end: at(start + len) }, keyframes));
         }
@@ -274,8 +275,15 @@ fn model_frame(footage: &[(RecordingId, Span, Vec<i64>)], asked: Timestamp) -> O
 fn finish(catalog: &Catalog, event: &Event, n: u8, len_ms: i64) {
     let instants: Vec<i64> = (0..=len_ms / 2000).map(|k| k * 2000).collect();
     let (order, index) = (event.order.clone(), index(&instants, len_ms));
-    let finished =
-        Finished { timeline: timeline(1), recording: recording(n), start: at(0), order, media_len: 1, index };
+    let finished = Finished {
+        timeline: timeline(1),
+        recording: recording(n),
+        start: at(0),
+        order,
+        media_len: 1,
+        is_complete: true,
+        index,
+    };
     catalog.finish(&finished, NOW).expect("finish");
 }
 
@@ -312,7 +320,18 @@ fn epochs_rise_only_when_shown_instants_change() {
         let index = index(&[0, 2000], len);
         let (order, timeline) = (event.order, timeline(1));
         catalog
-            .finish(&Finished { timeline, recording: recording(n), start: at(start), order, media_len: 1, index }, now)
+            .finish(
+                &Finished {
+                    timeline,
+                    recording: recording(n),
+                    start: at(start),
+                    order,
+                    media_len: 1,
+                    is_complete: true,
+                    index,
+                },
+                now,
+            )
             .expect("finish");
     };
     let start = epoch();

@@ -53,6 +53,9 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// A recording that ends this close to now is live: it goes before backfill.
 const LIVE_MS: i64 = 600_000;
 
+/// Memory for resuming scans of growing media; one needs about twelve bytes a keyframe.
+const RESUMES_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
 /// What is to be rendered ahead of time.
 #[derive(Debug, Clone)]
 pub struct PrerenderConfig {
@@ -160,6 +163,8 @@ struct Inner {
     parts: Parts,
     config: PipelineConfig,
     queue: Queue,
+    /// Where scans of growing media can go on. Memory only: after a restart such a media is scanned from its start.
+    resumes: moka::sync::Cache<(Timeline, RecordingId), Arc<[u8]>>,
     /// The configured number, which SIGHUP may replace.
     retention_days: AtomicU32,
     /// Held shared from the journal's append to the catalog's apply, and alone while the checkpoint is read: so
@@ -175,7 +180,9 @@ impl Pipeline {
     pub async fn open(parts: Parts, config: PipelineConfig) -> Result<(Self, Replayed), SubmitError> {
         let retention_days = AtomicU32::new(config.retention_days);
         let (queue, in_between) = (Queue::default(), RwLock::default());
-        let pipeline = Self(Arc::new(Inner { parts, config, queue, retention_days, in_between }));
+        let weigh = |_: &(Timeline, RecordingId), resume: &Arc<[u8]>| u32::try_from(resume.len()).unwrap_or(u32::MAX);
+        let resumes = moka::sync::Cache::builder().max_capacity(RESUMES_BYTES_MAX).weigher(weigh).build();
+        let pipeline = Self(Arc::new(Inner { parts, config, queue, resumes, retention_days, in_between }));
         let replayed = pipeline.replay().await?;
         for (timeline, recording) in pipeline.write(|catalog, _| catalog.pending()).await? {
             pipeline.0.queue.push(Urgency::Backfill, Job::Scan { timeline, recording });
@@ -335,19 +342,26 @@ impl Pipeline {
     /// Completes growing recordings that have had no event for too long.
     async fn complete_idle(&self) {
         let idle_ms = i64::try_from(self.0.config.growing_idle.as_millis()).unwrap_or(i64::MAX);
-        let completed = self.write(move |catalog, now| {
+        let silent = self.write(move |catalog, now| {
+            let mut silent = Vec::new();
             for (timeline, recording) in catalog.pending()? {
                 let Some(row) = catalog.row(&timeline, &recording)? else { continue };
                 let Some((order, available)) = &row.latest else { continue };
                 let since_ms = now.as_ms().saturating_sub(order.time_ns / 1_000_000);
                 if available.growing && since_ms > idle_ms && !row.to_scan {
-                    catalog.complete(&timeline, &recording, now)?;
+                    catalog.note_silent(&timeline, &recording, now)?;
+                    silent.push((timeline, recording));
                 }
             }
-            Ok(())
+            Ok(silent)
         });
-        if let Err(error) = completed.await {
-            tracing::warn!(%error, "silent recordings could not be completed");
+        match silent.await {
+            Ok(silent) => {
+                for (timeline, recording) in silent {
+                    self.0.queue.push(Urgency::Backfill, Job::Scan { timeline, recording });
+                }
+            }
+            Err(error) => tracing::warn!(%error, "silent recordings could not be completed"),
         }
     }
 

@@ -46,7 +46,9 @@ impl Pipeline {
             match scanned {
                 Ok((media_len, index)) => {
                     let start = available.start;
-                    let finished = Finished { timeline, recording: recording.clone(), start, order, media_len, index };
+                    let is_complete = !available.growing;
+                    let recording = recording.clone();
+                    let finished = Finished { timeline, recording, start, order, media_len, is_complete, index };
                     if let Err(error) = self.finish(finished).await {
                         tracing::error!(%error, "a finished scan could not be kept; it is made again after a restart");
                         return;
@@ -63,8 +65,16 @@ impl Pipeline {
         let media = self.0.parts.source.open(timeline.user, &available.media_url).await?;
         let len = media.len();
         let media = ScannedMedia(media);
-        let request = ScanRequest { len, growing: available.growing, resume: &[] };
-        let index = self.0.parts.pool.scan(timeline.user, Class::Batch, request, &media).await?;
+        let of = (timeline, available.recording.clone());
+        let resume = self.0.resumes.get(&of).unwrap_or_default();
+        let request = ScanRequest { len, growing: available.growing, resume: &resume };
+        let mut index = self.0.parts.pool.scan(timeline.user, Class::Batch, request, &media).await?;
+        let resume = std::mem::take(&mut index.resume);
+        if available.growing {
+            self.0.resumes.insert(of, resume.into());
+        } else {
+            self.0.resumes.invalidate(&of);
+        }
         if !available.growing {
             media.0.unchanged().await?;
         }
@@ -74,11 +84,14 @@ impl Pipeline {
         Ok((len, index))
     }
 
-    /// Journal first, then catalog: a rebuild never reads media again.
+    /// Journal first, then catalog: a rebuild never reads media again. Only what still grows is not journalled, or
+    /// every event of it would write its whole index once more: a rebuild scans it anew, as its next event would.
     async fn finish(&self, finished: Finished) -> Result<(), SubmitError> {
         let entry = Entry { day: finished.start.day(), kind: entry_kind::FINISHED, payload: finished.encode() };
         let between = self.0.in_between.read().await;
-        self.0.parts.journal.append(vec![entry], Space::Ordinary).await?;
+        if finished.is_complete {
+            self.0.parts.journal.append(vec![entry], Space::Ordinary).await?;
+        }
         let effects = self.write(move |catalog, now| catalog.finish(&finished, now)).await?;
         drop(between);
         if let Some(effects) = effects {

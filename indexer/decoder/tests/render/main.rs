@@ -53,7 +53,6 @@ fn check_packets(
     let ssim = picture::ssim(&got[0], &reference[0]);
     let cells =
         [(0, 16), (1, 8), (2, 8)].map(|(plane, side)| picture::cell_difference(&got[plane], &reference[plane], side));
-    println!("{what}: SSIM {ssim:.4}, cells {cells:.2?}");
     assert!(ssim >= 0.98, "{what}: SSIM {ssim}");
     assert!(cells.iter().all(|&difference| difference <= 3.0), "{what}: colours differ by {cells:?}");
 }

@@ -3,6 +3,7 @@
 //! Fixtures are made by the `ffmpeg` program when the tests run; nothing is downloaded and nothing binary is kept.
 
 mod fixture;
+mod mkv;
 mod mp4;
 mod reference;
 mod ts;
