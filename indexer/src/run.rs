@@ -146,6 +146,7 @@ impl Engine {
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             hot_bytes: config.cache.hot_bytes,
+            prerendered: config.prerender.renditions.clone(),
         });
         let parts = pipeline::Parts {
             journal: Arc::new(journal),

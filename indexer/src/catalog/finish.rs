@@ -3,9 +3,11 @@
 //! Stored form of [`Finished`] (a journal entry), version 1: timeline, recording id, start, order of the event
 //! that was scanned, media length, whether it is complete, the index as on the decoder's socket.
 
+use std::collections::BTreeSet;
+
 use stills_model::codec::{Malformed, Reader, Writer};
 use stills_model::event::{Available, EventOrder};
-use stills_model::fault::{Fault, FaultKind};
+use stills_model::fault::Fault;
 use stills_model::id::{RecordingId, Timeline};
 use stills_model::keyframe_index::KeyframeIndex;
 use stills_model::thumb::MediaId;
@@ -179,24 +181,43 @@ impl Catalog {
         new.attempts = old.attempts.saturating_add(1);
         new.to_scan = !is_final;
         new.fault = Some(fault.clone());
-        new.gone = old.indexed.is_some() && fault.kind == FaultKind::Gone;
         let attempts = new.attempts;
         self.settle_one(timeline, recording, old, new, now)?;
         Ok(Some(attempts))
     }
 
-    /// Notes that the media of an indexed recording is no longer there.
+    /// Notes that the media of an indexed recording is no longer there. Of its keyframes only those in `stored` can
+    /// still be shown: the others are forgotten, and with the last of them the recording leaves coverage.
     ///
     /// # Errors
     /// A failing or damaged store.
-    pub fn note_gone(&self, timeline: &Timeline, recording: &RecordingId, now: Timestamp) -> Result<(), CatalogError> {
+    pub fn note_gone(
+        &self,
+        timeline: &Timeline,
+        recording: &RecordingId,
+        media: MediaId,
+        stored: &BTreeSet<i64>,
+        now: Timestamp,
+    ) -> Result<(), CatalogError> {
         let _turn = self.lock(timeline);
         let Some(old) = self.row(timeline, recording)? else { return Ok(()) };
-        if old.indexed.is_none() || old.gone || old.removed {
+        let Some(indexed) = old.indexed.clone().filter(|indexed| indexed.media == media && !old.removed) else {
             return Ok(());
+        };
+        let mut batch = Batch::default();
+        self.delete_pages(timeline, &media, &mut batch)?;
+        let mut n_keyframes = 0;
+        for mut page in self.keyframe_pages(timeline, &media)? {
+            page.keyframes.retain(|keyframe| stored.contains(&keyframe.at_ms));
+            if let Some(first) = page.keyframes.first() {
+                batch.put(&key::page(timeline, &media, first.at_ms), &page.encode());
+                n_keyframes += u32::try_from(page.keyframes.len()).unwrap_or(0);
+            }
         }
-        let new = Row { gone: true, ..old.clone() };
-        self.settle_one(timeline, recording, old, new, now).map(|_| ())
+        let left = (n_keyframes > 0).then_some(Indexed { n_keyframes, growing: false, ..indexed });
+        let new = Row { gone: true, to_prerender: false, indexed: left, ..old.clone() };
+        let changes = [Change { recording: recording.clone(), old, new }];
+        self.settle(timeline, &changes, batch, now).map(|_| ())
     }
 
     /// Notes that a growing recording has fallen silent: it is scanned a last time, as complete.

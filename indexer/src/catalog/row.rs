@@ -23,7 +23,7 @@ pub enum State {
     Growing = 2,
     /// Could not be scanned; the reason is kept.
     Failed = 3,
-    /// Its media is no longer there; what is stored of it is still served.
+    /// Its media is no longer there; what is stored of it is still listed and served.
     Gone = 4,
     /// Deleted; kept only so that late events cannot bring it back.
     Deleted = 5,
@@ -93,7 +93,7 @@ impl Row {
     pub fn state(&self) -> State {
         match (&self.indexed, self.removed || self.latest.is_none()) {
             (_, true) => State::Deleted,
-            (Some(_), false) if self.gone => State::Gone,
+            (_, false) if self.gone => State::Gone,
             (Some(indexed), false) if indexed.growing => State::Growing,
             (Some(_), false) => State::Indexed,
             (None, false) if self.fault.is_some() && !self.to_scan => State::Failed,
@@ -103,13 +103,16 @@ impl Row {
 
     /// Whether it gives coverage.
     pub fn is_covering(&self) -> bool {
-        matches!(self.state(), State::Indexed | State::Growing | State::Gone)
+        self.indexed.is_some() && matches!(self.state(), State::Indexed | State::Growing | State::Gone)
     }
 
-    /// Whether the pipeline has something left to do: a scan, a prerender, or watching a recording that grows.
+    /// Whether the pipeline has something left to do: a scan, a prerender, watching a recording that grows, or
+    /// one whose media is gone and whose stored pictures are still shown.
     pub fn has_work(&self) -> bool {
         let growing = self.latest.as_ref().is_some_and(|(_, available)| available.growing);
-        !self.removed && self.latest.is_some() && (self.to_scan || self.to_prerender || growing)
+        let shown_without_media = self.gone && self.indexed.is_some();
+        let is_waiting = self.to_scan || self.to_prerender || growing || shown_without_media;
+        !self.removed && self.latest.is_some() && is_waiting
     }
 
     /// The stretch it covers, or announces while it covers none.
@@ -207,7 +210,12 @@ pub struct Entry {
 impl Entry {
     /// Whether it gives coverage.
     pub fn is_covering(&self) -> bool {
-        matches!(self.state, State::Indexed | State::Growing | State::Gone)
+        match self.state {
+            State::Indexed | State::Growing => true,
+            // Once none of its pictures is stored any more it leaves.
+            State::Gone => self.n_keyframes > 0,
+            State::Pending | State::Failed | State::Deleted => false,
+        }
     }
 
     /// Which of two recordings that cover the same instant is shown: the one that starts last, then the greater id.

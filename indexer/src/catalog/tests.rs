@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use stills_model::coverage::{Coverage, Stretch};
 use stills_model::event::{Available, Event, EventKind, EventOrder};
+use stills_model::fault::FaultKind;
 use stills_model::id::{DeviceId, RecordingId, Timeline, UserId};
 use stills_model::keyframe::{ByteRange, Codec, DecoderConfig, Keyframe, Orientation, Packaging};
 use stills_model::keyframe_index::KeyframeIndex;
@@ -387,4 +388,32 @@ fn pictures_near_the_end_are_settled_only_when_nothing_more_is_expected() {
     assert!(is_settled(4000, at(11_000)));
     assert!(!is_settled(9900, at(11_000)));
     assert!(is_settled(9900, at(10_000 + 3_600_000)));
+}
+
+#[test]
+fn a_recording_without_media_shows_what_is_stored_and_then_leaves() {
+    let dir = tempfile::tempdir().expect("dir");
+    let catalog = open(&dir);
+    let first = event(1, 1, available(1, 0, Some(10_000)));
+    catalog.apply(&first, NOW).expect("apply");
+    finish(&catalog, &first, 1, 10_000);
+    let media =
+        catalog.row(&timeline(1), &recording(1)).expect("row").and_then(|row| row.indexed).expect("indexed").media;
+    let gone = |stored: &[i64]| {
+        let stored = stored.iter().copied().collect();
+        catalog.note_gone(&timeline(1), &recording(1), media, &stored, NOW).expect("gone");
+    };
+    let shown_at = |ms: i64| shown(&catalog.locate(timeline(1), at(ms), NOW).expect("locate")).map(|(t, _)| t);
+    gone(&[2000, 8000]);
+    assert_eq!([shown_at(0), shown_at(5500), shown_at(9000)], [Some(at(2000)), Some(at(8000)), Some(at(8000))]);
+    assert_eq!(visible(&catalog).0[0].2, State::Gone);
+    gone(&[]);
+    assert_eq!(visible(&catalog).1, []);
+    let located = catalog.locate(timeline(1), at(5000), NOW).expect("locate");
+    assert!(matches!(located, Err(Missing::Failed(fault)) if fault.kind == FaultKind::Gone));
+    // A later event tries again.
+    let again = event(2, 2, available(1, 0, Some(10_000)));
+    catalog.apply(&again, NOW).expect("apply");
+    finish(&catalog, &again, 1, 10_000);
+    assert_eq!(shown_at(0), Some(at(0)));
 }

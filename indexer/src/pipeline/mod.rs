@@ -204,10 +204,16 @@ impl Pipeline {
         }
         let pipeline = self.clone();
         tasks.spawn(async move {
+            let mut n_evicted = 0;
             loop {
                 tokio::time::sleep(CHECKPOINT_EVERY).await;
                 pipeline.checkpoint().await;
                 pipeline.complete_idle().await;
+                let evicted = pipeline.0.parts.thumbs.n_evicted();
+                if evicted != n_evicted {
+                    n_evicted = evicted;
+                    pipeline.shrink_gone().await;
+                }
             }
         });
     }
@@ -296,12 +302,8 @@ impl Pipeline {
     async fn run(&self, job: &Job) {
         match job {
             Job::Scan { timeline, recording } => self.scan(timeline, recording).await,
-            Job::Prerender { timeline, recording } => self.prerender(timeline, recording).await,
-            Job::Listed { timeline, rendition, instants } => {
-                if let Err(error) = self.prerender_instants(*timeline, instants, &[*rendition]).await {
-                    tracing::debug!(%error, "a listed window is not wholly rendered");
-                }
-            }
+            Job::Prerender { timeline, recording, n_done } => self.prerender(job, timeline, recording, *n_done).await,
+            Job::Listed { timeline, rendition, instants } => self.render_listed(*timeline, *rendition, instants).await,
         }
     }
 
@@ -362,6 +364,22 @@ impl Pipeline {
                 }
             }
             Err(error) => tracing::warn!(%error, "silent recordings could not be completed"),
+        }
+    }
+
+    /// Looks again what is stored of recordings without media, after an eviction.
+    async fn shrink_gone(&self) {
+        let gone = self.write(|catalog, _| {
+            let mut gone = Vec::new();
+            for (timeline, recording) in catalog.pending()? {
+                if catalog.row(&timeline, &recording)?.is_some_and(|row| row.gone && row.indexed.is_some()) {
+                    gone.push((timeline, recording));
+                }
+            }
+            Ok(gone)
+        });
+        for (timeline, recording) in gone.await.unwrap_or_default() {
+            self.note_gone(timeline, recording).await;
         }
     }
 

@@ -58,7 +58,7 @@ impl Pipeline {
             }
         }
         let urgency = self.0.queue.urgency(&Job::Scan { timeline, recording: recording.clone() });
-        self.0.queue.push(urgency, Job::Prerender { timeline, recording });
+        self.0.queue.push(urgency, Job::Prerender { timeline, recording, n_done: 0 });
     }
 
     async fn scan_media(&self, timeline: Timeline, available: &Available) -> Result<(u64, KeyframeIndex), Fault> {
@@ -115,9 +115,24 @@ impl Pipeline {
                 let pause = age::scan_pause(attempts);
                 Queue::push_later(std::sync::Arc::clone(&self.0), pause, Job::Scan { timeline, recording });
             }
-            Ok(Some(attempts)) => tracing::warn!(%fault, attempts, %recording, "a recording was set aside"),
+            Ok(Some(attempts)) => {
+                tracing::warn!(%fault, attempts, %recording, "a recording was set aside");
+                if fault.kind == FaultKind::Gone {
+                    self.note_gone(timeline, recording).await;
+                }
+            }
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "a failed scan could not be noted"),
+        }
+    }
+
+    /// Leaves of a recording without media what is stored of it.
+    pub(super) async fn note_gone(&self, timeline: Timeline, recording: RecordingId) {
+        let id = recording.clone();
+        let row = self.write(move |catalog, _| catalog.row(&timeline, &id)).await.ok().flatten();
+        let Some(indexed) = row.and_then(|row| row.indexed) else { return };
+        if let Err(error) = self.0.parts.thumbs.note_gone(timeline, recording, indexed.media).await {
+            tracing::warn!(%error, "a missing media could not be noted");
         }
     }
 }

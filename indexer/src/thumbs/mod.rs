@@ -11,19 +11,19 @@ pub mod age;
 mod flight;
 mod render;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use stills_model::fault::Fault;
-use stills_model::id::Timeline;
+use stills_model::id::{RecordingId, Timeline};
 use stills_model::rendition::Rendition;
 use stills_model::thumb::{ETag, MediaId, RENDER_VERSION, ThumbKey};
 use stills_model::time::{Span, Timestamp};
 use thiserror::Error;
 
-use crate::cache::DiskCache;
+use crate::cache::{CacheError, DiskCache};
 use crate::catalog::{Catalog, CatalogError, Located, Missing};
 use crate::clock::Clock;
 use crate::decode::{Class, DecodePool};
@@ -113,6 +113,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Bytes of encoded pictures kept in memory.
     pub hot_bytes: u64,
+    /// The renditions that are rendered ahead of time: what is left to show when media is gone.
+    pub prerendered: Vec<Rendition>,
 }
 
 /// The read path.
@@ -255,6 +257,39 @@ impl Thumbs {
         };
         self.0.flights.join(*first, render).await.map_err(ThumbError::Fault)?;
         Ok(n_missing)
+    }
+
+    /// Notes that a recording's media is gone: from now on it shows what is stored of it, and nothing once that is
+    /// evicted. Doing it again finds out what is left.
+    ///
+    /// # Errors
+    /// [`ThumbError::Store`] when catalog or disk cache fail.
+    pub async fn note_gone(
+        &self,
+        timeline: Timeline,
+        recording: RecordingId,
+        media: MediaId,
+    ) -> Result<(), ThumbError> {
+        let (cache, renditions) = (Arc::clone(&self.0.parts.cache), self.0.parts.prerendered.clone());
+        let list = move || {
+            // What is listed must be servable in every rendition that is promised ahead of time.
+            let mut stored: Option<BTreeSet<i64>> = None;
+            for rendition in &renditions {
+                let of: BTreeSet<i64> =
+                    cache.stored(&timeline, &media, rendition, RENDER_VERSION)?.into_iter().collect();
+                stored = Some(stored.map_or(of.clone(), |all| all.intersection(&of).copied().collect()));
+            }
+            Ok::<_, CacheError>(stored.unwrap_or_default())
+        };
+        let stored = self.0.parts.threads.call(PURGE_DEADLINE, list).await?;
+        let stored = stored.map_err(|error| ThumbError::Store(error.to_string()))?;
+        let now = self.0.parts.clock.now();
+        self.ask(move |catalog| catalog.note_gone(&timeline, &recording, media, &stored, now)).await
+    }
+
+    /// How many volumes the disk cache has evicted so far.
+    pub fn n_evicted(&self) -> u64 {
+        self.0.parts.cache.stats().evicted_volumes
     }
 
     /// Forgets all pictures of these media: from memory and from the disk, before this returns.

@@ -36,7 +36,10 @@ impl Thumbs {
             Ok(pictures) => self.store(located, renditions, pictures).await,
             Err(fault) => {
                 if fault.kind == FaultKind::Gone {
-                    self.note_gone(located).await;
+                    let noted = self.note_gone(located.timeline, located.recording.clone(), located.media);
+                    if let Err(error) = noted.await {
+                        tracing::warn!(%error, "a missing media could not be noted");
+                    }
                 }
                 for rendition in renditions {
                     self.0.faults.remember(key_of(located, *rendition), &fault);
@@ -110,14 +113,6 @@ impl Thumbs {
             && let Err(error) = self.purge(vec![(timeline, media)]).await
         {
             tracing::warn!(%error, "pictures of a deleted recording could not be removed");
-        }
-    }
-
-    async fn note_gone(&self, located: &Located) {
-        let (timeline, recording) = (located.timeline, located.recording.clone());
-        let now = self.0.parts.clock.now();
-        if let Err(error) = self.ask(move |catalog| catalog.note_gone(&timeline, &recording, now)).await {
-            tracing::warn!(%error, "a missing media could not be noted");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! MPEG-TS.
 
+use std::process::Command;
+
 use stills_decoder::scan::scan;
 use stills_model::fault::FaultKind;
 use stills_model::keyframe::{Codec, Packaging};
@@ -42,6 +44,37 @@ fn every_shape_agrees_with_the_reference() {
         assert!(!found.configs[0].extradata.is_empty(), "{name}: parameter sets");
         assert!(media.read < media.bytes.len() as u64 + 64 * 1024, "{name}: {} bytes read", media.read);
         torture(&media.bytes, 16);
+    }
+}
+
+/// The pictures that FFmpeg makes of an H.264 stream, as check sums of their planes.
+fn shown(dir: &TempDir, stream: &[u8]) -> Vec<String> {
+    let path = dir.path().join("stream.h264");
+    std::fs::write(&path, stream).expect("a file");
+    let args = ["-v", "error", "-f", "h264", "-i"];
+    let output = Command::new("ffmpeg").args(args).arg(&path).args(["-vsync", "0", "-f", "framemd5", "-"]).output();
+    let text = String::from_utf8(output.expect("ffmpeg runs").stdout).expect("text");
+    let sums = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit(',').next());
+    sums.map(|sum| sum.trim().to_owned()).collect()
+}
+
+#[test]
+fn each_keyframe_stands_alone() {
+    let dir = TempDir::new().expect("a folder");
+    let first = x264(&dir, "first.ts", 1, "-an");
+    let rest = x264(&dir, "rest.ts", 2, "-an -bsf:v filter_units=remove_types=7-8 -output_ts_offset 1");
+    let bytes = [first, rest].concat();
+    let found = index(&bytes).expect("an index");
+    let path = dir.path().join("whole.ts");
+    std::fs::write(&path, &bytes).expect("a file");
+    let whole = make(&dir, "whole.h264", &format!("-i {} -c copy", path.display()));
+    let all = shown(&dir, &std::fs::read(whole).expect("whole"));
+    assert_eq!((found.keyframes.len(), all.len()), (3, 75));
+    for keyframe in &found.keyframes {
+        let config = &found.configs[usize::from(keyframe.config)];
+        let alone = [config.extradata.clone(), fed(&bytes, &found, keyframe).concat()].concat();
+        let number = usize::try_from(keyframe.at_ms / 40).expect("a number");
+        assert_eq!(shown(&dir, &alone), [all[number].clone()], "at {} ms", keyframe.at_ms);
     }
 }
 
