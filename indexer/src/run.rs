@@ -182,6 +182,11 @@ impl Engine {
         };
         raise(&metrics.decoder_crashes, decoders.crashes.load(Relaxed));
         raise(&metrics.decoder_deadlines, decoders.deadline_kills.load(Relaxed));
+        let journal = self.pipeline.journal_stats();
+        metrics.journal_bytes.set(journal.bytes);
+        raise(&metrics.journal_entries, journal.entries);
+        raise(&metrics.journal_syncs, journal.syncs);
+        raise(&metrics.journal_sync_failures, journal.sync_failures);
     }
 
     /// Stops: work in progress is left where it can go on, state is flushed.

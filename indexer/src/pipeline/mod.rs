@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use crate::catalog::{Catalog, CatalogError, Effects, Received};
 use crate::clock::Clock;
 use crate::decode::DecodePool;
-use crate::journal::{Entry, Journal, JournalError, Space};
+use crate::journal::{Entry, Journal, JournalError, JournalStats, Space};
 use crate::metrics::Metrics;
 use crate::source::Source;
 use crate::threads::{CallError, Threads};
@@ -253,8 +253,8 @@ impl Pipeline {
             self.0.parts.journal.append(fresh.iter().map(journal_entry).collect(), space).await?;
             duplicates += self.apply(fresh).await?;
         }
-        self.0.parts.metrics.events("recording", "new", (accepted - duplicates) as u64);
-        self.0.parts.metrics.events("recording", "duplicate", duplicates as u64);
+        self.0.parts.metrics.events("new", (accepted - duplicates) as u64);
+        self.0.parts.metrics.events("duplicate", duplicates as u64);
         Ok(Submitted { accepted, duplicates })
     }
 
@@ -316,6 +316,11 @@ impl Pipeline {
     /// are left to be rendered when they are asked for.
     pub fn request_listed(&self, timeline: Timeline, rendition: Rendition, instants: Vec<Timestamp>) {
         self.0.queue.push(Urgency::Backfill, Job::Listed { timeline, rendition, instants: instants.into() });
+    }
+
+    /// What the journal did and holds.
+    pub fn journal_stats(&self) -> JournalStats {
+        self.0.parts.journal.stats()
     }
 
     /// Recordings whose work is queued or running.
