@@ -63,6 +63,8 @@ pub struct Indexed {
     pub growing: bool,
     /// Bytes in the media at the scan.
     pub media_len: u64,
+    /// Where the media lay: byte ranges of the keyframe index are of this place, until another is scanned.
+    pub media_url: Box<str>,
 }
 
 /// All that is known of one recording id.
@@ -150,6 +152,7 @@ impl Row {
         if let Some(indexed) = &self.indexed {
             w.raw(&indexed.media.0).signed(indexed.span.start.as_ms()).signed(indexed.span.len_ms());
             w.unsigned(indexed.n_keyframes.into()).byte(u8::from(indexed.growing)).unsigned(indexed.media_len);
+            w.text(&indexed.media_url);
         }
         w.byte(u8::from(self.to_scan)).byte(u8::from(self.to_prerender)).byte(u8::from(self.fault.is_some()));
         if let Some(fault) = &self.fault {
@@ -173,7 +176,8 @@ impl Row {
             let start = Timestamp::from_ms(r.signed()?);
             let span = Span::new(start, start.plus_ms(r.signed()?)).ok_or(Malformed("span"))?;
             let n_keyframes = r.unsigned_32()?;
-            Some(Indexed { media, span, n_keyframes, growing: r.flag()?, media_len: r.unsigned()? })
+            let (growing, media_len, media_url) = (r.flag()?, r.unsigned()?, r.text()?.into());
+            Some(Indexed { media, span, n_keyframes, growing, media_len, media_url })
         } else {
             None
         };

@@ -56,6 +56,9 @@ const LIVE_MS: i64 = 600_000;
 /// Memory for resuming scans of growing media; one needs about twelve bytes a keyframe.
 const RESUMES_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
+/// A recording's media at one place.
+type Place = (Timeline, RecordingId, Box<str>);
+
 /// What is to be rendered ahead of time.
 #[derive(Debug, Clone)]
 pub struct PrerenderConfig {
@@ -164,7 +167,7 @@ struct Inner {
     config: PipelineConfig,
     queue: Queue,
     /// Where scans of growing media can go on. Memory only: after a restart such a media is scanned from its start.
-    resumes: moka::sync::Cache<(Timeline, RecordingId), Arc<[u8]>>,
+    resumes: moka::sync::Cache<Place, Arc<[u8]>>,
     /// The configured number, which SIGHUP may replace.
     retention_days: AtomicU32,
     /// Held shared from the journal's append to the catalog's apply, and alone while the checkpoint is read: so
@@ -180,7 +183,7 @@ impl Pipeline {
     pub async fn open(parts: Parts, config: PipelineConfig) -> Result<(Self, Replayed), SubmitError> {
         let retention_days = AtomicU32::new(config.retention_days);
         let (queue, in_between) = (Queue::default(), RwLock::default());
-        let weigh = |_: &(Timeline, RecordingId), resume: &Arc<[u8]>| u32::try_from(resume.len()).unwrap_or(u32::MAX);
+        let weigh = |_: &Place, resume: &Arc<[u8]>| u32::try_from(resume.len()).unwrap_or(u32::MAX);
         let resumes = moka::sync::Cache::builder().max_capacity(RESUMES_BYTES_MAX).weigher(weigh).build();
         let pipeline = Self(Arc::new(Inner { parts, config, queue, resumes, retention_days, in_between }));
         let replayed = pipeline.replay().await?;
@@ -379,10 +382,11 @@ impl Pipeline {
 }
 
 fn journal_entry(event: &Event) -> Entry {
-    // A recording's events lie with its day; a delete lies with the day it was made, no earlier than what it hits.
+    // A recording's events lie with its day; a delete lies with the day it was made, no earlier than what it hits
+    // (clocks before 1970 are wrong, and the journal has no days for them).
     let day = match &event.kind {
         EventKind::Available(available) => available.start.day(),
-        _ => Timestamp::from_ms(event.order.time_ns / 1_000_000).day(),
+        _ => Timestamp::from_ms((event.order.time_ns / 1_000_000).max(0)).day(),
     };
     Entry { day, kind: entry_kind::EVENT, payload: event.encode() }
 }
