@@ -166,6 +166,17 @@ pub(super) fn pending(timeline: &Timeline, recording: &RecordingId) -> Vec<u8> {
     [&timeline.key()[..], recording.as_str().as_bytes()].concat()
 }
 
+/// The key of a media in the table of pictures to remove.
+pub(super) fn purge(timeline: &Timeline, media: &MediaId) -> Vec<u8> {
+    [&timeline.key()[..], &media.0].concat()
+}
+
+/// Timeline and media of a key of pictures to remove.
+pub(super) fn parse_purge(key: &[u8]) -> Option<(Timeline, MediaId)> {
+    let media = key.get(24..)?.try_into().ok()?;
+    Some((parse_timeline(key)?, MediaId(media)))
+}
+
 /// Timeline and recording of a pending key.
 pub(super) fn parse_pending(key: &[u8]) -> Option<(Timeline, RecordingId)> {
     let (user, rest) = key.split_first_chunk()?;

@@ -20,6 +20,7 @@ use std::time::Duration;
 use stills_model::event::{Event, EventKind};
 use stills_model::id::{RecordingId, Timeline};
 use stills_model::rendition::Rendition;
+use stills_model::thumb::MediaId;
 use stills_model::time::{DAY_MS, Timestamp};
 use thiserror::Error;
 use tokio::sync::RwLock;
@@ -49,6 +50,9 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How often the catalog's place in the journal is noted; at most this much is replayed after a crash.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+
+/// Media whose pictures are removed before the event is acknowledged; of more, in the background.
+const PURGED_AT_ONCE_MAX: usize = 256;
 
 /// A recording that ends this close to now is live: it goes before backfill.
 const LIVE_MS: i64 = 600_000;
@@ -207,7 +211,9 @@ impl Pipeline {
         }
         let pipeline = self.clone();
         tasks.spawn(async move {
+            let mut seen_after = Vec::new();
             loop {
+                pipeline.tidy(&mut seen_after).await;
                 tokio::time::sleep(CHECKPOINT_EVERY).await;
                 pipeline.checkpoint().await;
                 pipeline.complete_idle().await;
@@ -275,15 +281,42 @@ impl Pipeline {
 
     /// Does what an event or a scan left to do.
     async fn follow(&self, effects: Effects) {
-        if !effects.purge.is_empty()
-            && let Err(error) = self.0.parts.thumbs.purge(effects.purge).await
-        {
-            // The catalog no longer names these pictures, so none is served; eviction takes them in time.
-            tracing::error!(%error, "pictures of deleted recordings could not be removed from the cache");
+        if effects.purge.len() > PURGED_AT_ONCE_MAX {
+            // Minutes, perhaps; the catalog remembers what is to be removed, and names none of it any more.
+            let pipeline = self.clone();
+            tokio::spawn(async move { pipeline.purge(effects.purge).await });
+        } else {
+            self.purge(effects.purge).await;
         }
         for (timeline, recording) in effects.scan {
             let urgency = self.urgency(&timeline, &recording).await;
             self.0.queue.push(urgency, Job::Scan { timeline, recording });
+        }
+    }
+
+    async fn purge(&self, media: Vec<(Timeline, MediaId)>) {
+        if media.is_empty() {
+            return;
+        }
+        let purged = match self.0.parts.thumbs.purge(media.clone()).await {
+            Ok(()) => self.write(move |catalog, _| catalog.note_purged(&media)).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = purged {
+            tracing::error!(%error, "pictures of deleted recordings are not wholly removed; tried again soon");
+        }
+    }
+
+    /// Keeps the catalog's own lists short: removes pictures that a crash or a failure left, forgets old events.
+    async fn tidy(&self, seen_after: &mut Vec<u8>) {
+        match self.write(|catalog, _| catalog.to_purge()).await {
+            Ok(media) => self.purge(media).await,
+            Err(error) => tracing::warn!(%error, "pictures to remove could not be listed"),
+        }
+        let after = seen_after.clone();
+        match self.write(move |catalog, now| catalog.forget_seen(&after, now)).await {
+            Ok(next) => *seen_after = next.unwrap_or_default(),
+            Err(error) => tracing::warn!(%error, "old events could not be forgotten"),
         }
     }
 
