@@ -154,7 +154,7 @@ impl Catalog {
         }
         new.latest = Some((order.clone(), available.clone()));
         (new.to_scan, new.fault, new.attempts, new.gone) = (true, None, 0, false);
-        new.removed = self.is_removed(&timeline, &new)?;
+        new.removed = self.is_removed(&timeline, &new, now)?;
         let mut effects = self.settle_one(&timeline, recording, old, new.clone(), now)?;
         if !new.removed {
             effects.scan.push((timeline, recording.clone()));
@@ -176,7 +176,7 @@ impl Catalog {
         }
         let mut new = old.clone();
         new.deleted = Some(order.clone());
-        new.removed = self.is_removed(timeline, &new)?;
+        new.removed = self.is_removed(timeline, &new, now)?;
         self.settle_one(timeline, recording, old, new, now)
     }
 
@@ -247,9 +247,12 @@ impl Catalog {
         Ok(effects)
     }
 
-    /// Whether any delete hits the row's latest `available`.
-    pub(super) fn is_removed(&self, timeline: &Timeline, row: &Row) -> Result<bool, CatalogError> {
+    /// Whether any delete hits the row's latest `available`, or its time is over.
+    pub(super) fn is_removed(&self, timeline: &Timeline, row: &Row, now: Timestamp) -> Result<bool, CatalogError> {
         let Some((order, _)) = &row.latest else { return Ok(row.deleted.is_some()) };
+        if row.is_expired(now) {
+            return Ok(true);
+        }
         if row.deleted.as_ref().is_some_and(|deleted| deleted > order) {
             return Ok(true);
         }

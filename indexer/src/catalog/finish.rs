@@ -123,7 +123,7 @@ impl Catalog {
             media_url: available.media_url.clone(),
         });
         // A delete by range could not judge a recording without an end; now it can.
-        new.removed = self.is_removed(timeline, &new)?;
+        new.removed = self.is_removed(timeline, &new, now)?;
         if new.removed {
             new.indexed = None;
             return self.settle_one(timeline, recording, old, new, now).map(Some);

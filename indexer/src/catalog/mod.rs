@@ -7,6 +7,7 @@
 //! - [`apply`]: an event changes rows; the state is the same whatever the order of arrival.
 //! - [`finish`]: a finished scan becomes coverage and keyframe pages.
 //! - [`settle`]: what either means for coverage, entries and epochs, in one place.
+//! - [`expire`]: recordings whose time is over go.
 //! - [`locate`]: the frame rule: which keyframe answers for an instant.
 //! - [`list`]: coverage, recordings and devices for search and for people.
 
@@ -25,6 +26,7 @@ pub mod row;
 mod sled;
 
 mod apply;
+mod expire;
 mod finish;
 mod settle;
 

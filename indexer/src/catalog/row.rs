@@ -74,7 +74,7 @@ pub struct Row {
     pub latest: Option<(EventOrder, Available)>,
     /// The `deleted` by recording id with the greatest order.
     pub deleted: Option<EventOrder>,
-    /// Whether any delete hits `latest`.
+    /// Whether any delete hits `latest`, or its time is over.
     pub removed: bool,
     /// What the last finished scan found, of `latest` or of an `available` before it.
     pub indexed: Option<Indexed>,
@@ -108,6 +108,16 @@ impl Row {
         matches!(self.state(), State::Indexed | State::Growing | State::Gone)
     }
 
+    /// Whether its time is over.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at().is_some_and(|expires_at| expires_at <= now)
+    }
+
+    /// When it is to disappear.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.latest.as_ref().and_then(|(_, available)| available.expires_at)
+    }
+
     /// Whether the pipeline has something left to do: a scan, a prerender, or watching a recording that grows.
     pub fn has_work(&self) -> bool {
         let growing = self.latest.as_ref().is_some_and(|(_, available)| available.growing);
@@ -132,7 +142,7 @@ impl Row {
             state: self.state(),
             media: indexed.map_or(MediaId([0; 8]), |indexed| indexed.media),
             n_keyframes: indexed.map_or(0, |indexed| indexed.n_keyframes),
-            expires_at: self.latest.as_ref().and_then(|(_, available)| available.expires_at),
+            expires_at: self.expires_at(),
         })
     }
 

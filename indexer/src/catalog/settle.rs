@@ -83,6 +83,11 @@ impl Catalog {
             let sequence = self.epoch_of(&key)? + 1;
             batch.put(&key, &sequence.to_be_bytes());
         }
+        for Change { recording, new, .. } in changes.iter().filter(|change| !change.new.removed) {
+            if let Some(at) = new.expires_at() {
+                self.tables.replace(Table::Expiry, &key::expiry(at, timeline, recording), b"")?;
+            }
+        }
         // Pictures to remove are noted before the row names them no more, and forgotten when they are off the disk.
         for media in &effects.purge {
             self.tables.replace(Table::Purge, &key::purge(timeline, media), b"")?;
@@ -142,6 +147,10 @@ impl Catalog {
                 if let (Some(old), None) = (&change.old.indexed, &change.new.indexed) {
                     effects.purge.push(old.media);
                 }
+            }
+            (Some(old), None) if change.new.is_expired(now) => {
+                effects.dirty_days.extend(old.span.days());
+                effects.purge.push(old.media);
             }
             (Some(old), None) => {
                 effects.take_away(&old.span);

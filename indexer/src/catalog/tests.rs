@@ -504,3 +504,36 @@ fn seen_events_are_forgotten_after_a_day() {
     assert_eq!(n_seen, 1);
     assert!(catalog.is_seen(user(), &event(1, 2, EventKind::UserDeleted).order, late).expect("seen"));
 }
+
+#[test]
+fn a_recording_goes_when_its_time_is_over_and_does_not_come_back() {
+    let dir = tempfile::tempdir().expect("dir");
+    let catalog = open(&dir);
+    let expiring = |n: u8, id: usize, expires_ms: i64| {
+        let EventKind::Available(mut available) = available(n, 0, Some(10_000)) else { unreachable!("available") };
+        available.expires_at = Some(at(expires_ms));
+        event(i64::try_from(id).expect("small"), id, EventKind::Available(available))
+    };
+    let events = [expiring(1, 1, 50_000), expiring(2, 2, 50_000), expiring(2, 3, 90_000)];
+    for event in &events {
+        catalog.apply(event, at(20_000)).expect("apply");
+    }
+    for (n, event) in [(1, &events[0]), (2, &events[2])] {
+        catalog.finish(&scanned(event, n, 0, n, &[0], 10_000), at(20_000)).expect("finish");
+    }
+    let window = Span { start: at(0), end: at(10_000) };
+    let epoch = catalog.epoch(&timeline(1), &window).expect("epoch");
+    assert_eq!(catalog.expire(at(49_999)).expect("expire").0.purge.len(), 0);
+    assert_eq!(visible(&catalog).2, 2);
+    assert_eq!(catalog.expire(at(50_000)).expect("expire").0.purge.len(), 1);
+    let ids: Vec<_> = visible(&catalog).0.into_iter().map(|(id, ..)| id).collect();
+    assert_eq!(ids, [recording(2)], "a later event gave the second more time");
+    catalog.expire(at(90_000)).expect("expire");
+    assert_eq!(visible(&catalog).1, []);
+    assert_eq!(catalog.epoch(&timeline(1), &window).expect("epoch"), epoch, "nothing kept outlives the recording");
+    // Neither an older delete nor a replay brings it back.
+    let deleted = EventKind::RecordingDeleted { device: device(1), recording: recording(2) };
+    catalog.apply(&event(0, 9, deleted), at(95_000)).expect("apply");
+    events.iter().for_each(|event| drop(catalog.replay(event, at(95_000)).expect("replay")));
+    assert_eq!((visible(&catalog).2, catalog.pending().expect("pending").len()), (0, 0));
+}

@@ -54,6 +54,9 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// Media whose pictures are removed before the event is acknowledged; of more, in the background.
 const PURGED_AT_ONCE_MAX: usize = 256;
 
+/// How often expired recordings are looked for: for so long a search may list what is no longer shown.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+
 /// A recording that ends this close to now is live: it goes before backfill.
 const LIVE_MS: i64 = 600_000;
 
@@ -211,6 +214,13 @@ impl Pipeline {
         }
         let pipeline = self.clone();
         tasks.spawn(async move {
+            loop {
+                pipeline.expire().await;
+                tokio::time::sleep(EXPIRE_EVERY).await;
+            }
+        });
+        let pipeline = self.clone();
+        tasks.spawn(async move {
             let mut seen_after = Vec::new();
             loop {
                 pipeline.tidy(&mut seen_after).await;
@@ -304,6 +314,21 @@ impl Pipeline {
         };
         if let Err(error) = purged {
             tracing::error!(%error, "pictures of deleted recordings are not wholly removed; tried again soon");
+        }
+    }
+
+    /// Removes recordings whose time is over.
+    async fn expire(&self) {
+        loop {
+            match self.write(|catalog, now| catalog.expire(now)).await {
+                Ok((effects, more)) => {
+                    self.follow(effects).await;
+                    if !more {
+                        return;
+                    }
+                }
+                Err(error) => return tracing::warn!(%error, "expired recordings could not be removed"),
+            }
         }
     }
 
