@@ -1,7 +1,5 @@
 //! How verification behaves while it runs: keys fetched from a URL, tokens remembered, settings replaced. Tests only.
 
-#![expect(clippy::panic, reason = "a test that cannot go on has failed")]
-
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
