@@ -4,5 +4,7 @@ mod fixtures;
 
 mod conditional;
 mod frame_rule;
+mod guard;
+mod keys;
 mod listing;
 mod one_picture;
