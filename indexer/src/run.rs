@@ -7,6 +7,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 
 use stills_model::thumb::ThumbKey;
+use stills_model::wire::SCANNED_LEN_MAX;
 use thiserror::Error;
 use tokio::task::JoinSet;
 
@@ -101,6 +102,12 @@ fn incarnation(clock: &Clock) -> String {
     format!("{:08x}", random >> 32)
 }
 
+/// An entry takes the longest scan result: a day in which every picture is a keyframe.
+fn journal_config() -> JournalConfig {
+    let payload_max = u32::try_from(SCANNED_LEN_MAX + 4096).unwrap_or(u32::MAX);
+    JournalConfig { payload_bytes_max: payload_max, ..JournalConfig::default() }
+}
+
 fn cache_config(config: &Config) -> CacheConfig {
     CacheConfig { max_bytes: config.cache.max_bytes, volume_bytes: config.cache.volume_bytes, ..CacheConfig::default() }
 }
@@ -122,7 +129,7 @@ impl Engine {
     pub async fn start(config: &Config, clock: Clock, version: &'static str) -> Result<Self, RunError> {
         let metrics = Arc::new(Metrics::new(version));
         let data = DataDir::open(&config.data.dir)?;
-        let (journal, report) = Journal::open(&data.journal(), JournalConfig::default())?;
+        let (journal, report) = Journal::open(&data.journal(), journal_config())?;
         tracing::info!(?report, "the journal is open");
         let seam_ms = i64::try_from(config.coverage.seam_max.as_millis()).unwrap_or(i64::MAX);
         let (catalog, opened) = Catalog::open(&data.catalog(), seam_ms, &incarnation(&clock))?;
@@ -130,6 +137,8 @@ impl Engine {
         let catalog = Arc::new(catalog);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = Arc::new(Threads::start("store", cores.max(2) * 2, STORE_CALLS_MAX)?);
+        // Writers wait for each other and for large deletes; look-ups must not wait for them.
+        let writes = Arc::new(Threads::start("catalog-write", cores.max(2), STORE_CALLS_MAX)?);
         let reads = Arc::new(Threads::start("media", cores.max(2) * 2, MEDIA_READS_MAX)?);
         let policy = Arc::new(policy(config)?);
         let source = Source::new(Arc::clone(&policy), reads);
@@ -142,7 +151,7 @@ impl Engine {
             cache: Arc::clone(&cache),
             pool: Arc::clone(&pool),
             source: source.clone(),
-            threads: Arc::clone(&threads),
+            threads,
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             hot_bytes: config.cache.hot_bytes,
@@ -154,7 +163,7 @@ impl Engine {
             thumbs: thumbs.clone(),
             pool: Arc::clone(&pool),
             source,
-            threads,
+            threads: writes,
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         };
@@ -182,6 +191,11 @@ impl Engine {
         };
         raise(&metrics.decoder_crashes, decoders.crashes.load(Relaxed));
         raise(&metrics.decoder_deadlines, decoders.deadline_kills.load(Relaxed));
+        let journal = self.pipeline.journal_stats();
+        metrics.journal_bytes.set(journal.bytes);
+        raise(&metrics.journal_entries, journal.entries);
+        raise(&metrics.journal_syncs, journal.syncs);
+        raise(&metrics.journal_sync_failures, journal.sync_failures);
     }
 
     /// Stops: work in progress is left where it can go on, state is flushed.

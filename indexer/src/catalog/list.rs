@@ -191,7 +191,7 @@ impl Catalog {
             for (n, keyframe) in keyframes.iter().enumerate() {
                 let end_ms = keyframes.get(n + 1).map_or(entry.span.len_ms(), |next| next.at_ms);
                 let (from, to) = (entry.span.start.plus_ms(keyframe.at_ms), entry.span.start.plus_ms(end_ms));
-                let rate = keyframe.gop_bytes as f64 / (end_ms - keyframe.at_ms).max(1) as f64;
+                let rate = keyframe.gop_bytes as f64 / end_ms.saturating_sub(keyframe.at_ms).max(1) as f64;
                 let Some(part) = Span::new(from, to).and_then(|gop| gop.intersection(window)) else { continue };
                 let first = part.start.since_ms(window.start) / bucket_ms;
                 let last = part.end.since_ms(window.start) / bucket_ms;

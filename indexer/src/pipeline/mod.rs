@@ -20,6 +20,7 @@ use std::time::Duration;
 use stills_model::event::{Event, EventKind};
 use stills_model::id::{RecordingId, Timeline};
 use stills_model::rendition::Rendition;
+use stills_model::thumb::MediaId;
 use stills_model::time::{DAY_MS, Timestamp};
 use thiserror::Error;
 use tokio::sync::RwLock;
@@ -28,7 +29,7 @@ use tokio::task::JoinSet;
 use crate::catalog::{Catalog, CatalogError, Effects, Received};
 use crate::clock::Clock;
 use crate::decode::DecodePool;
-use crate::journal::{Entry, Journal, JournalError, Space};
+use crate::journal::{Entry, Journal, JournalError, JournalStats, Space};
 use crate::metrics::Metrics;
 use crate::source::Source;
 use crate::threads::{CallError, Threads};
@@ -50,11 +51,20 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 /// How often the catalog's place in the journal is noted; at most this much is replayed after a crash.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
+/// Media whose pictures are removed before the event is acknowledged; of more, in the background.
+const PURGED_AT_ONCE_MAX: usize = 256;
+
+/// How often expired recordings are looked for: for so long a search may list what is no longer shown.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+
 /// A recording that ends this close to now is live: it goes before backfill.
 const LIVE_MS: i64 = 600_000;
 
 /// Memory for resuming scans of growing media; one needs about twelve bytes a keyframe.
 const RESUMES_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// A recording's media at one place.
+type Place = (Timeline, RecordingId, Box<str>);
 
 /// What is to be rendered ahead of time.
 #[derive(Debug, Clone)]
@@ -164,7 +174,7 @@ struct Inner {
     config: PipelineConfig,
     queue: Queue,
     /// Where scans of growing media can go on. Memory only: after a restart such a media is scanned from its start.
-    resumes: moka::sync::Cache<(Timeline, RecordingId), Arc<[u8]>>,
+    resumes: moka::sync::Cache<Place, Arc<[u8]>>,
     /// The configured number, which SIGHUP may replace.
     retention_days: AtomicU32,
     /// Held shared from the journal's append to the catalog's apply, and alone while the checkpoint is read: so
@@ -180,7 +190,7 @@ impl Pipeline {
     pub async fn open(parts: Parts, config: PipelineConfig) -> Result<(Self, Replayed), SubmitError> {
         let retention_days = AtomicU32::new(config.retention_days);
         let (queue, in_between) = (Queue::default(), RwLock::default());
-        let weigh = |_: &(Timeline, RecordingId), resume: &Arc<[u8]>| u32::try_from(resume.len()).unwrap_or(u32::MAX);
+        let weigh = |_: &Place, resume: &Arc<[u8]>| u32::try_from(resume.len()).unwrap_or(u32::MAX);
         let resumes = moka::sync::Cache::builder().max_capacity(RESUMES_BYTES_MAX).weigher(weigh).build();
         let pipeline = Self(Arc::new(Inner { parts, config, queue, resumes, retention_days, in_between }));
         let replayed = pipeline.replay().await?;
@@ -204,8 +214,16 @@ impl Pipeline {
         }
         let pipeline = self.clone();
         tasks.spawn(async move {
-            let mut n_evicted = 0;
             loop {
+                pipeline.expire().await;
+                tokio::time::sleep(EXPIRE_EVERY).await;
+            }
+        });
+        let pipeline = self.clone();
+        tasks.spawn(async move {
+            let (mut seen_after, mut n_evicted) = (Vec::new(), 0);
+            loop {
+                pipeline.tidy(&mut seen_after).await;
                 tokio::time::sleep(CHECKPOINT_EVERY).await;
                 pipeline.checkpoint().await;
                 pipeline.complete_idle().await;
@@ -253,8 +271,8 @@ impl Pipeline {
             self.0.parts.journal.append(fresh.iter().map(journal_entry).collect(), space).await?;
             duplicates += self.apply(fresh).await?;
         }
-        self.0.parts.metrics.events("recording", "new", (accepted - duplicates) as u64);
-        self.0.parts.metrics.events("recording", "duplicate", duplicates as u64);
+        self.0.parts.metrics.events("new", (accepted - duplicates) as u64);
+        self.0.parts.metrics.events("duplicate", duplicates as u64);
         Ok(Submitted { accepted, duplicates })
     }
 
@@ -278,15 +296,57 @@ impl Pipeline {
 
     /// Does what an event or a scan left to do.
     async fn follow(&self, effects: Effects) {
-        if !effects.purge.is_empty()
-            && let Err(error) = self.0.parts.thumbs.purge(effects.purge).await
-        {
-            // The catalog no longer names these pictures, so none is served; eviction takes them in time.
-            tracing::error!(%error, "pictures of deleted recordings could not be removed from the cache");
+        if effects.purge.len() > PURGED_AT_ONCE_MAX {
+            // Minutes, perhaps; the catalog remembers what is to be removed, and names none of it any more.
+            let pipeline = self.clone();
+            tokio::spawn(async move { pipeline.purge(effects.purge).await });
+        } else {
+            self.purge(effects.purge).await;
         }
         for (timeline, recording) in effects.scan {
             let urgency = self.urgency(&timeline, &recording).await;
             self.0.queue.push(urgency, Job::Scan { timeline, recording });
+        }
+    }
+
+    async fn purge(&self, media: Vec<(Timeline, MediaId)>) {
+        if media.is_empty() {
+            return;
+        }
+        let purged = match self.0.parts.thumbs.purge(media.clone()).await {
+            Ok(()) => self.write(move |catalog, _| catalog.note_purged(&media)).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = purged {
+            tracing::error!(%error, "pictures of deleted recordings are not wholly removed; tried again soon");
+        }
+    }
+
+    /// Removes recordings whose time is over.
+    async fn expire(&self) {
+        loop {
+            match self.write(|catalog, now| catalog.expire(now)).await {
+                Ok((effects, more)) => {
+                    self.follow(effects).await;
+                    if !more {
+                        return;
+                    }
+                }
+                Err(error) => return tracing::warn!(%error, "expired recordings could not be removed"),
+            }
+        }
+    }
+
+    /// Keeps the catalog's own lists short: removes pictures that a crash or a failure left, forgets old events.
+    async fn tidy(&self, seen_after: &mut Vec<u8>) {
+        match self.write(|catalog, _| catalog.to_purge()).await {
+            Ok(media) => self.purge(media).await,
+            Err(error) => tracing::warn!(%error, "pictures to remove could not be listed"),
+        }
+        let after = seen_after.clone();
+        match self.write(move |catalog, now| catalog.forget_seen(&after, now)).await {
+            Ok(next) => *seen_after = next.unwrap_or_default(),
+            Err(error) => tracing::warn!(%error, "old events could not be forgotten"),
         }
     }
 
@@ -316,6 +376,11 @@ impl Pipeline {
     /// are left to be rendered when they are asked for.
     pub fn request_listed(&self, timeline: Timeline, rendition: Rendition, instants: Vec<Timestamp>) {
         self.0.queue.push(Urgency::Backfill, Job::Listed { timeline, rendition, instants: instants.into() });
+    }
+
+    /// What the journal did and holds.
+    pub fn journal_stats(&self) -> JournalStats {
+        self.0.parts.journal.stats()
     }
 
     /// Recordings whose work is queued or running.
@@ -397,10 +462,11 @@ impl Pipeline {
 }
 
 fn journal_entry(event: &Event) -> Entry {
-    // A recording's events lie with its day; a delete lies with the day it was made, no earlier than what it hits.
+    // A recording's events lie with its day; a delete lies with the day it was made, no earlier than what it hits
+    // (clocks before 1970 are wrong, and the journal has no days for them).
     let day = match &event.kind {
         EventKind::Available(available) => available.start.day(),
-        _ => Timestamp::from_ms(event.order.time_ns / 1_000_000).day(),
+        _ => Timestamp::from_ms((event.order.time_ns / 1_000_000).max(0)).day(),
     };
     Entry { day, kind: entry_kind::EVENT, payload: event.encode() }
 }

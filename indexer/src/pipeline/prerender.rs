@@ -4,16 +4,22 @@
 //! pictures stored. One decode makes all configured renditions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use stills_model::fault::FaultKind;
 use stills_model::id::{RecordingId, Timeline};
 use stills_model::rendition::Rendition;
 use stills_model::thumb::MediaId;
 use stills_model::time::{Span, Timestamp};
 
-use super::queue::Job;
+use super::queue::{Job, Queue};
 use super::{Anchors, Pipeline};
 use crate::catalog::Located;
 use crate::thumbs::ThumbError;
+
+/// The pause after the decoders or the stores had no room: what is stored by then is not rendered again.
+const BUSY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Instants in one turn: about a second of decoding, so that a recording of a whole day never holds up a scan.
 const INSTANTS_PER_TURN: usize = 40;
@@ -36,7 +42,12 @@ impl Pipeline {
         let turn = instants.get(n_done..).unwrap_or_default();
         let turn = &turn[..turn.len().min(INSTANTS_PER_TURN)];
         let renditions = &self.0.config.prerender.renditions;
-        if let Err(error) = self.prerender_instants(timeline, turn, renditions).await {
+        let rendered = self.prerender_instants(timeline, turn, renditions).await;
+        if let Err(ThumbError::Busy) = rendered {
+            let job = Job::Prerender { timeline, recording: recording.clone(), n_done };
+            return Queue::push_later(Arc::clone(&self.0), BUSY_PAUSE, job);
+        }
+        if let Err(error) = rendered {
             // Prerendering saves time and is no promise: what is missing is rendered when it is asked for.
             tracing::warn!(%error, %recording, "a recording is not wholly prerendered");
         }
@@ -81,6 +92,7 @@ impl Pipeline {
         for located in distinct.into_values() {
             match self.0.parts.thumbs.ensure(&located, renditions).await {
                 Ok(_) => {}
+                Err(ThumbError::Fault(fault)) if fault.kind == FaultKind::Busy => return Err(ThumbError::Busy),
                 // One bad keyframe is not the whole recording.
                 Err(ThumbError::Fault(fault)) => tracing::debug!(%fault, "a keyframe could not be prerendered"),
                 Err(error) => return Err(error),

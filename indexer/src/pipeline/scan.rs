@@ -1,8 +1,10 @@
 //! A scan: read the recording's tables, find its keyframes, make the result durable, take it into the catalog.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use stills_model::event::{Available, EventOrder};
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::id::{RecordingId, Timeline};
@@ -16,6 +18,15 @@ use crate::decode::{Class, Ranges, ScanRequest};
 use crate::source::Media;
 use crate::thumbs::age;
 
+/// The pause after our own stores could not take a result: a full disk or a full inbox.
+const KEEP_PAUSE: Duration = Duration::from_secs(10);
+
+/// The pause after the decoders had no room.
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
+
+/// How much of the first keyframe is digested: more than its headers, less than a read that anyone would notice.
+const HEAD_BYTES: u32 = 64 * 1024;
+
 /// The scanner's reads, answered from the media.
 struct ScannedMedia(Media);
 
@@ -25,13 +36,33 @@ impl Ranges for ScannedMedia {
     }
 }
 
+/// What a scan found.
+struct Scanned {
+    media_len: u64,
+    head: [u8; 16],
+    index: KeyframeIndex,
+}
+
+/// The digest of the first keyframe's first bytes, which tells a recording from one made again in its place.
+async fn head(media: &Media, index: &KeyframeIndex) -> Result<[u8; 16], Fault> {
+    let mut head = [0; 16];
+    if let Some(first) = index.keyframes.first().and_then(|keyframe| keyframe.ranges.first()) {
+        let bytes = media.read(ByteRange { len: first.len.min(HEAD_BYTES), ..*first }).await?;
+        head.copy_from_slice(&Sha256::digest(&bytes)[..16]);
+    }
+    Ok(head)
+}
+
 impl Pipeline {
     /// Scans a recording if it still has to be, and queues its prerender.
     pub(super) async fn scan(&self, timeline: &Timeline, recording: &RecordingId) {
         let (of, id) = (*timeline, recording.clone());
         let row = match self.write(move |catalog, _| catalog.row(&of, &id)).await {
             Ok(row) => row,
-            Err(error) => return tracing::error!(%error, "a recording to scan could not be looked up"),
+            Err(error) => {
+                tracing::error!(%error, "a recording to scan could not be looked up; trying again");
+                return self.scan_later(KEEP_PAUSE, *timeline, recording.clone());
+            }
         };
         let Some(row) = row.filter(|row| !row.removed) else { return };
         let (timeline, recording) = (*timeline, recording.clone());
@@ -44,14 +75,14 @@ impl Pipeline {
             let outcome = scanned.as_ref().map(|_| ()).map_err(|fault| fault.kind);
             self.0.parts.metrics.scan(outcome, began.elapsed());
             match scanned {
-                Ok((media_len, index)) => {
-                    let start = available.start;
+                Ok(Scanned { media_len, head, index }) => {
+                    let (again, start) = (recording.clone(), available.start);
                     let is_complete = !available.growing;
                     let recording = recording.clone();
-                    let finished = Finished { timeline, recording, start, order, media_len, is_complete, index };
+                    let finished = Finished { timeline, recording, start, order, media_len, head, is_complete, index };
                     if let Err(error) = self.finish(finished).await {
-                        tracing::error!(%error, "a finished scan could not be kept; it is made again after a restart");
-                        return;
+                        tracing::error!(%error, "a finished scan could not be kept; it is made again");
+                        return self.scan_later(KEEP_PAUSE, timeline, again);
                     }
                 }
                 Err(fault) => return self.failed(timeline, recording, order, fault).await,
@@ -61,13 +92,14 @@ impl Pipeline {
         self.0.queue.push(urgency, Job::Prerender { timeline, recording, n_done: 0 });
     }
 
-    async fn scan_media(&self, timeline: Timeline, available: &Available) -> Result<(u64, KeyframeIndex), Fault> {
+    async fn scan_media(&self, timeline: Timeline, available: &Available) -> Result<Scanned, Fault> {
         let media = self.0.parts.source.open(timeline.user, &available.media_url).await?;
-        let len = media.len();
+        let media_len = media.len();
         let media = ScannedMedia(media);
-        let of = (timeline, available.recording.clone());
+        // Of this very place: another file under the same recording id begins anew.
+        let of = (timeline, available.recording.clone(), available.media_url.clone());
         let resume = self.0.resumes.get(&of).unwrap_or_default();
-        let request = ScanRequest { len, growing: available.growing, resume: &resume };
+        let request = ScanRequest { len: media_len, growing: available.growing, resume: &resume };
         let mut index = self.0.parts.pool.scan(timeline.user, Class::Batch, request, &media).await?;
         let resume = std::mem::take(&mut index.resume);
         if available.growing {
@@ -75,13 +107,14 @@ impl Pipeline {
         } else {
             self.0.resumes.invalidate(&of);
         }
+        let head = head(&media.0, &index).await?;
         if !available.growing {
             media.0.unchanged().await?;
         }
         if index.keyframes.is_empty() && !available.growing {
             return Err(Fault::new(FaultKind::Damaged, "the media holds no keyframe"));
         }
-        Ok((len, index))
+        Ok(Scanned { media_len, head, index })
     }
 
     /// Journal first, then catalog: a rebuild never reads media again. Only what still grows is not journalled, or
@@ -102,8 +135,12 @@ impl Pipeline {
 
     /// Notes a failure and tries again after a pause, or sets the recording aside with its reason.
     async fn failed(&self, timeline: Timeline, recording: RecordingId, order: EventOrder, fault: Fault) {
+        if fault.kind == FaultKind::Busy {
+            // Says nothing of the recording: it costs no attempt.
+            return self.scan_later(BUSY_PAUSE, timeline, recording);
+        }
         let max = age::scan_attempts_max(fault.kind);
-        let (id, noted) = (recording.clone(), fault.clone());
+        let (id, again, noted) = (recording.clone(), recording.clone(), fault.clone());
         let attempts = self.write(move |catalog, now| {
             let so_far = catalog.row(&timeline, &id)?.map_or(0, |row| row.attempts);
             let is_final = so_far.saturating_add(1) >= max;
@@ -112,8 +149,7 @@ impl Pipeline {
         match attempts.await {
             Ok(Some(attempts)) if attempts < max => {
                 tracing::info!(%fault, attempts, "a recording could not be scanned; trying again");
-                let pause = age::scan_pause(attempts);
-                Queue::push_later(std::sync::Arc::clone(&self.0), pause, Job::Scan { timeline, recording });
+                self.scan_later(age::scan_pause(attempts), timeline, recording);
             }
             Ok(Some(attempts)) => {
                 tracing::warn!(%fault, attempts, %recording, "a recording was set aside");
@@ -122,7 +158,10 @@ impl Pipeline {
                 }
             }
             Ok(None) => {}
-            Err(error) => tracing::error!(%error, "a failed scan could not be noted"),
+            Err(error) => {
+                tracing::error!(%error, "a failed scan could not be noted; trying again");
+                self.scan_later(KEEP_PAUSE, timeline, again);
+            }
         }
     }
 
@@ -134,6 +173,10 @@ impl Pipeline {
         if let Err(error) = self.0.parts.thumbs.note_gone(timeline, recording, indexed.media).await {
             tracing::warn!(%error, "a missing media could not be noted");
         }
+    }
+
+    fn scan_later(&self, pause: Duration, timeline: Timeline, recording: RecordingId) {
+        Queue::push_later(Arc::clone(&self.0), pause, Job::Scan { timeline, recording });
     }
 }
 

@@ -69,10 +69,11 @@ impl Thumbs {
             let Some((keyframe, page)) = catalog.keyframe(timeline, media, *at_ms)? else { return Ok(None) };
             let Some(id) = page.configs.get(usize::from(keyframe.config)) else { return Ok(None) };
             let config = catalog.config(timeline.user, id)?;
-            let row = row.and_then(|row| Some((row.latest?.1.media_url, row.indexed?.media_len)));
-            Ok(row.zip(config).map(|((media_url, media_len), config)| Plan {
-                media_url,
-                media_len,
+            // The place that was scanned: an event may have named another one, whose bytes lie elsewhere.
+            let indexed = row.and_then(|row| row.indexed).filter(|indexed| indexed.media == *media);
+            Ok(indexed.zip(config).map(|(indexed, config)| Plan {
+                media_url: indexed.media_url,
+                media_len: indexed.media_len,
                 config,
                 ranges: keyframe.ranges,
             }))
