@@ -189,6 +189,9 @@ impl Running {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
             return tracing::error!(faults = faults.join("; "), "the keys are faulty; the old ones stay in force");
         }
+        if let Err(error) = self.app.engine.set_credentials(&fresh) {
+            return tracing::error!(%error, "the credentials are faulty; the old ones stay in force");
+        }
         self.app.engine.pipeline.set_retention_days(fresh.retention.days.unwrap_or(0));
         // What was bound, opened or started by the old one stays as it is until a restart.
         let kept = Config {

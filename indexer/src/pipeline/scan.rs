@@ -13,7 +13,7 @@ use super::queue::{Job, Queue};
 use super::{Entry, Pipeline, Space, SubmitError, entry_kind};
 use crate::catalog::Finished;
 use crate::decode::{Class, Ranges, ScanRequest};
-use crate::source::Media;
+use crate::source::{Media, Wanted};
 use crate::thumbs::age;
 
 /// The scanner's reads, answered from the media.
@@ -38,29 +38,41 @@ impl Pipeline {
         if !row.to_scan && !row.to_prerender {
             return;
         }
+        let mut held = None;
         if let (true, Some((order, available))) = (row.to_scan, row.latest) {
             let began = Instant::now();
             let scanned = self.scan_media(timeline, &available).await;
             let outcome = scanned.as_ref().map(|_| ()).map_err(|fault| fault.kind);
             self.0.parts.metrics.scan(outcome, began.elapsed());
             match scanned {
-                Ok((media_len, index)) => {
-                    let start = available.start;
+                Ok((media, index)) => {
+                    let (start, media_len) = (available.start, media.len());
                     let finished = Finished { timeline, recording: recording.clone(), start, order, media_len, index };
                     if let Err(error) = self.finish(finished).await {
                         tracing::error!(%error, "a finished scan could not be kept; it is made again after a restart");
                         return;
                     }
+                    held = Some(media).filter(Media::is_whole);
                 }
                 Err(fault) => return self.failed(timeline, recording, order, fault).await,
             }
+        }
+        // Media fetched whole is rendered from at once: later it would have to be fetched again.
+        if held.is_some() {
+            return self.prerender(&timeline, &recording).await;
         }
         let urgency = self.0.queue.urgency(&Job::Scan { timeline, recording: recording.clone() });
         self.0.queue.push(urgency, Job::Prerender { timeline, recording });
     }
 
-    async fn scan_media(&self, timeline: Timeline, available: &Available) -> Result<(u64, KeyframeIndex), Fault> {
-        let media = self.0.parts.source.open(timeline.user, &available.media_url).await?;
+    async fn scan_media(&self, timeline: Timeline, available: &Available) -> Result<(Media, KeyframeIndex), Fault> {
+        let wanted = Wanted {
+            user: timeline.user,
+            media_url: &available.media_url,
+            credentials_key: available.credentials_key.as_deref(),
+            is_growing: available.growing,
+        };
+        let media = self.0.parts.source.open(wanted).await?;
         let len = media.len();
         let media = ScannedMedia(media);
         let request = ScanRequest { len, growing: available.growing, resume: &[] };
@@ -71,7 +83,7 @@ impl Pipeline {
         if index.keyframes.is_empty() && !available.growing {
             return Err(Fault::new(FaultKind::Damaged, "the media holds no keyframe"));
         }
-        Ok((len, index))
+        Ok((media.0, index))
     }
 
     /// Journal first, then catalog: a rebuild never reads media again.
