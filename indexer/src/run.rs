@@ -58,6 +58,8 @@ pub enum RunError {
     Policy(String),
     #[error("{0}")]
     Credentials(String),
+    #[error("media over the network could not be set up: {0}")]
+    Network(std::io::Error),
 }
 
 /// Everything that runs behind the HTTP.
@@ -89,14 +91,18 @@ fn policy(config: &Config) -> Result<MediaPolicy, RunError> {
     MediaPolicy::new(PolicyConfig { roots, allow_urls }).map_err(|faults| RunError::Policy(faults.join("; ")))
 }
 
-fn credentials(config: &Config) -> Result<Credentials, RunError> {
+/// What the credentials of a configuration are good for; nothing is asked of the network.
+///
+/// # Errors
+/// [`RunError::Credentials`] names those that cannot be used.
+pub fn credentials(config: &Config) -> Result<Credentials, RunError> {
     Credentials::new(&config.credentials).map_err(|faults| RunError::Credentials(faults.join("; ")))
 }
 
 fn remote_config(config: &Config, whole_dir: PathBuf) -> Result<RemoteConfig, RunError> {
     let allow_networks = config.media.allow_networks.iter().map(|network| network.0).collect();
     Ok(RemoteConfig {
-        client: Client::new(Guard::new(allow_networks))?,
+        client: Client::new(Guard::new(allow_networks)).map_err(RunError::Network)?,
         credentials: credentials(config)?,
         is_whole: config.media.read == MediaRead::Whole,
         whole_dir,
@@ -156,7 +162,7 @@ impl Engine {
         let reads = Arc::new(Threads::start("media", cores.max(2) * 2, MEDIA_READS_MAX)?);
         let policy = Arc::new(policy(config)?);
         let remote = remote_config(config, data.root().join("tmp"))?;
-        let source = Source::new(Arc::clone(&policy), reads, remote)?;
+        let source = Source::new(Arc::clone(&policy), reads, remote).map_err(RunError::Network)?;
         let pool = DecodePool::start(decode_config(config)?).await?;
         let (cache, report) = DiskCache::open(&data.cache(), cache_config(config))?;
         tracing::info!(?report, "the disk cache is open");

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use stills_indexer::clock::Clock;
 use stills_indexer::config::auth::{ScopeName, TokenKey};
 use stills_indexer::config::{self, Config, Faults, Program};
-use stills_indexer::run::{Engine, RunError};
+use stills_indexer::run::{self, Engine, RunError};
 use thiserror::Error;
 
 use crate::auth::{Auth, AuthConfig, ClaimPointers, ConfigFault, ScopeSet, Secret, SecretSource};
@@ -119,6 +119,7 @@ fn auth_config(config: &Config) -> AuthConfig {
 pub fn load(path: Option<&std::path::Path>) -> Result<Config, AppError> {
     let config = Config::load(Program::Origin, path, config::environment()).map_err(AppError::Config)?;
     Auth::new(&auth_config(&config), Clock::system()).map_err(AppError::Auth)?;
+    run::credentials(&config)?;
     Ok(config)
 }
 

@@ -3,7 +3,6 @@
 
 use std::ops::Range;
 use std::pin::Pin;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, TryStreamExt};
@@ -12,16 +11,10 @@ use http::{HeaderMap, StatusCode};
 use stills_model::fault::{Fault, FaultKind};
 use tokio::time::Instant;
 
-use super::client;
+use super::client::{self, Pace};
 
 /// How much of an error's body is looked at for its code.
 const ERROR_BODY_MAX: usize = 4096;
-
-/// A body may be this slow for as long as this; then [`RATE_MIN`] holds over all of it.
-const SLOW_START: Duration = Duration::from_secs(5);
-
-/// The slowest a body may come, in bytes a second: a server that drips must not hold a read for its whole deadline.
-const RATE_MIN: u64 = 16 * 1024;
 
 /// A body as it comes.
 pub(super) type Body = Pin<Box<dyn Stream<Item = Result<Bytes, Fault>> + Send>>;
@@ -34,6 +27,8 @@ pub(super) struct Answer {
     /// Which of them the body holds, where it says so.
     pub(super) range: Option<Range<u64>>,
     pub(super) body: Body,
+    /// How fast the body has to come.
+    pub(super) pace: Pace,
 }
 
 /// What tells a state of the media from others, as far as the server says.
@@ -116,9 +111,9 @@ impl Answer {
     ///
     /// # Errors
     /// `Unreadable` when it holds other bytes than asked for.
-    pub(super) fn of(response: reqwest::Response, wanted: Option<Range<u64>>) -> Result<Self, Fault> {
+    pub(super) fn of(response: reqwest::Response, wanted: Option<&Range<u64>>, pace: Pace) -> Result<Self, Fault> {
         let version = Version::of(response.headers());
-        let (total, range) = match &wanted {
+        let (total, range) = match wanted {
             None => (response.content_length(), None),
             Some(wanted) => {
                 let (range, total) = content_range(response.headers()).ok_or_else(wrong_range)?;
@@ -132,7 +127,7 @@ impl Answer {
             let chunk = response.chunk().await.map_err(|error| client::broken(&error))?;
             Ok(chunk.map(|chunk| (chunk, response)))
         });
-        Ok(Self { version, total, range, body: Box::pin(body) })
+        Ok(Self { version, total, range, body: Box::pin(body), pace })
     }
 }
 
@@ -159,14 +154,15 @@ pub(super) fn changed() -> Fault {
 /// The body's next part, while it comes fast enough.
 pub(super) struct Paced {
     body: Body,
+    pace: Pace,
     began: Instant,
     /// Bytes so far.
     pub(super) so_far: u64,
 }
 
 impl Paced {
-    pub(super) fn new(body: Body) -> Self {
-        Self { body, began: Instant::now(), so_far: 0 }
+    pub(super) fn new(body: Body, pace: Pace) -> Self {
+        Self { body, pace, began: Instant::now(), so_far: 0 }
     }
 
     /// # Errors
@@ -174,8 +170,9 @@ impl Paced {
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
         let chunk = self.body.try_next().await?;
         self.so_far += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        let elapsed = self.began.elapsed();
-        if chunk.is_some() && elapsed > SLOW_START && self.so_far < elapsed.as_secs() * RATE_MIN {
+        let (elapsed, Pace { slow_start, rate_min, .. }) = (self.began.elapsed(), self.pace);
+        let due = u128::from(rate_min) * elapsed.as_millis() / 1000;
+        if chunk.is_some() && elapsed > slow_start && u128::from(self.so_far) < due {
             return Err(Fault::new(FaultKind::Unreadable, "the media's server is too slow"));
         }
         Ok(chunk)
@@ -186,8 +183,8 @@ impl Paced {
 ///
 /// # Errors
 /// `Unreadable` when it holds fewer or more, is too slow or breaks off.
-pub(super) async fn collect(body: Body, len: u32) -> Result<Bytes, Fault> {
-    let mut body = Paced::new(body);
+pub(super) async fn collect(body: Body, pace: Pace, len: u32) -> Result<Bytes, Fault> {
+    let mut body = Paced::new(body, pace);
     // Grows with what comes, not with what is announced.
     let mut bytes = BytesMut::new();
     while let Some(chunk) = body.next().await? {
@@ -203,17 +200,17 @@ pub(super) async fn collect(body: Body, len: u32) -> Result<Bytes, Fault> {
 mod tests {
     use super::*;
 
-    fn check(header: &str, expected: Option<(Range<u64>, Option<u64>)>) {
+    fn check(header: &str, expected: &Option<(Range<u64>, Option<u64>)>) {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_RANGE, header.parse().expect("header"));
-        assert_eq!(content_range(&headers), expected, "{header}");
+        assert_eq!(content_range(&headers), *expected, "{header}");
     }
 
     #[test]
     fn content_ranges() {
-        check("bytes 0-99/1234", Some((0..100, Some(1234))));
-        check("bytes 5-5/6", Some((5..6, Some(6))));
-        check("bytes 5-5/*", Some((5..6, None)));
+        check("bytes 0-99/1234", &Some((0..100, Some(1234))));
+        check("bytes 5-5/6", &Some((5..6, Some(6))));
+        check("bytes 5-5/*", &Some((5..6, None)));
         for wrong in [
             "bytes 5-4/6",
             "bytes 0-6/6",
@@ -225,7 +222,7 @@ mod tests {
             "bytes 0-5",
             "bytes 0-5/x",
         ] {
-            check(wrong, None);
+            check(wrong, &None);
         }
     }
 

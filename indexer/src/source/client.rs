@@ -25,11 +25,30 @@ use url::Url;
 
 use super::guard::{FORBIDDEN_ADDRESS, Forbidden, Guard};
 
-/// A host that does not take a connection in this time is not there.
-const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// How fast a server has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// A host that does not take a connection in this time is not there.
+    pub connect_max: Duration,
+    /// The longest silence, before an answer and within it.
+    pub silence_max: Duration,
+    /// For how long a body may come more slowly than `rate_min`.
+    pub slow_start: Duration,
+    /// The slowest that a body may come after that, its beginning counted, in bytes a second: a server that drips
+    /// must not hold a read for its whole deadline.
+    pub rate_min: u64,
+}
 
-/// The longest silence of a server, before its answer and within it.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            connect_max: Duration::from_secs(3),
+            silence_max: Duration::from_secs(10),
+            slow_start: Duration::from_secs(5),
+            rate_min: 16 * 1024,
+        }
+    }
+}
 
 /// The most redirects of one request.
 const HOPS_MAX: usize = 3;
@@ -69,6 +88,7 @@ pub type HopCheck<'a> = &'a (dyn Fn(&Url) -> bool + Send + Sync);
 pub struct Client {
     http: reqwest::Client,
     guard: Arc<Guard>,
+    pace: Pace,
 }
 
 impl Client {
@@ -77,18 +97,23 @@ impl Client {
     /// # Errors
     /// When the system's trusted certificates cannot be read.
     pub fn new(guard: Guard) -> io::Result<Self> {
-        Self::with_lookup(guard, Arc::new(|name| Box::pin(system_lookup(name))))
+        Self::with(guard, Arc::new(|name| Box::pin(system_lookup(name))), Pace::default())
     }
 
-    /// The same with another way to resolve names.
+    /// The same with another way to resolve names and another pace.
     ///
     /// # Errors
     /// As [`Client::new`].
-    pub fn with_lookup(guard: Guard, lookup: Lookup) -> io::Result<Self> {
+    pub fn with(guard: Guard, lookup: Lookup, pace: Pace) -> io::Result<Self> {
         let guard = Arc::new(guard);
         let resolver = GuardedResolver { guard: Arc::clone(&guard), lookup };
-        let http = builder().dns_resolver(Arc::new(resolver)).build().map_err(io::Error::other)?;
-        Ok(Self { http, guard })
+        let http = builder(pace).dns_resolver(Arc::new(resolver)).build().map_err(io::Error::other)?;
+        Ok(Self { http, guard, pace })
+    }
+
+    /// How fast a body has to come.
+    pub(super) fn pace(&self) -> Pace {
+        self.pace
     }
 
     /// Sends a request and gives the answer's head; its body is still to be read. Answers of 5xx to `GET` and `HEAD`
@@ -145,17 +170,18 @@ impl Client {
 /// A client for the addresses of the machine's own identity, which the operator's configuration names and no caller
 /// can: those are link-local, so the guard would refuse them.
 pub(super) fn own_identity_client() -> io::Result<reqwest::Client> {
-    builder().timeout(SILENCE_MAX).build().map_err(io::Error::other)
+    let pace = Pace::default();
+    builder(pace).timeout(pace.silence_max).build().map_err(io::Error::other)
 }
 
-fn builder() -> reqwest::ClientBuilder {
+fn builder(pace: Pace) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .no_proxy()
         .redirect(Policy::none())
         .referer(false)
         .http1_only()
-        .connect_timeout(CONNECT_MAX)
-        .read_timeout(SILENCE_MAX)
+        .connect_timeout(pace.connect_max)
+        .read_timeout(pace.silence_max)
         .pool_max_idle_per_host(IDLE_MAX)
         .user_agent(concat!("stills/", env!("CARGO_PKG_VERSION")))
 }

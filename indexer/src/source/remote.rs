@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::answer::{self, Answer, Version, changed};
-use super::client::{Ask, Client};
+use super::client::{Ask, Client, Pace};
 use super::connector::{Guarded, fault_of};
 use super::credentials::Credentials;
 use super::policy::{MediaPolicy, Place as PolicyPlace};
@@ -42,7 +42,7 @@ pub(super) enum Place {
         user: UserId,
     },
     /// In an object store.
-    Store { store: Arc<dyn ObjectStore>, path: Path },
+    Store { store: Arc<dyn ObjectStore>, path: Path, pace: Pace },
 }
 
 impl Place {
@@ -70,7 +70,8 @@ impl Place {
         }
         let bucket = url.host_str().unwrap_or_default();
         let path = Path::from_url_path(url.path()).map_err(|_| forbidden("the object's name cannot be used"))?;
-        Ok(Self::Store { store: held.store(bucket, Guarded(client))?, path })
+        let pace = client.pace();
+        Ok(Self::Store { store: held.store(bucket, Guarded(client))?, path, pace })
     }
 
     /// Asks for a range, or for all.
@@ -83,9 +84,9 @@ impl Place {
                     matches!(place, Ok(PolicyPlace::Remote { .. }))
                 };
                 let response = client.send(ask, Some(&allows)).await?;
-                Answer::of(answer::check_status(response, wanted.is_some()).await?, wanted)
+                Answer::of(answer::check_status(response, wanted.is_some()).await?, wanted.as_ref(), client.pace())
             }
-            Self::Store { store, path } => {
+            Self::Store { store, path, pace } => {
                 let range = wanted.clone().map(GetRange::Bounded);
                 let options = GetOptions { range, if_match: if_match.map(str::to_owned), ..GetOptions::default() };
                 let result = store.get_opts(path, options).await.map_err(|error| fault_of(&error))?;
@@ -95,6 +96,7 @@ impl Place {
                     total: Some(result.meta.size),
                     range: wanted.map(|_| result.range.clone()),
                     body: Box::pin(result.into_stream().map_err(|error| fault_of(&error))),
+                    pace: *pace,
                 })
             }
         }
@@ -198,7 +200,7 @@ impl RemoteMedia {
             return Err(Fault::new(FaultKind::Unreadable, detail));
         }
         let len = u32::try_from(range.end.saturating_sub(range.start)).map_err(|_| super::too_large())?;
-        Ok((answer::collect(answer.body, len).await?, answer.total))
+        Ok((answer::collect(answer.body, answer.pace, len).await?, answer.total))
     }
 
     /// Pins the first answer's state; later ones must agree.

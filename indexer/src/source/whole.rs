@@ -132,7 +132,7 @@ impl Spool {
         }
         let path = self.dir.join(self.made.fetch_add(1, Ordering::Relaxed).to_string());
         let file = Arc::new(read_on(threads, move || nameless(&path).map_err(|error| disk_failed(&error))).await?);
-        let mut body = Paced::new(answer.body);
+        let mut body = Paced::new(answer.body, answer.pace);
         let (mut buffer, mut written) = (BytesMut::new(), 0);
         loop {
             let chunk = body.next().await?;
