@@ -317,7 +317,9 @@ impl Pipeline {
     async fn run(&self, job: &Job) {
         match job {
             Job::Scan { timeline, recording } => self.scan(timeline, recording).await,
-            Job::Prerender { timeline, recording, n_done } => self.prerender(job, timeline, recording, *n_done).await,
+            Job::Prerender { timeline, recording, n_done } => {
+                self.prerender_turn(job, timeline, recording, *n_done).await;
+            }
             Job::Listed { timeline, rendition, instants } => self.render_listed(*timeline, *rendition, instants).await,
         }
     }
