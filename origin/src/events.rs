@@ -25,8 +25,9 @@ where
     let is_lenient = is_lenient(parts);
     let Parsed { events, rejected } = parse(app, parts, &body, &identity, is_lenient)?;
     if !rejected.is_empty() && !is_lenient {
-        let n_rejected = rejected.len();
-        let detail = format!("{n_rejected} faults; nothing of this request was taken");
+        let n_faults = rejected.len();
+        let faults = if n_faults == 1 { "fault" } else { "faults" };
+        let detail = format!("{n_faults} {faults}; nothing of this request was taken");
         return Err(Problem::new(Kind::InvalidEvents, detail).with("errors", json!(rejected)));
     }
     let submitted = app.engine.pipeline.submit(events.into_iter().map(|(_, event)| event).collect()).await?;

@@ -72,3 +72,8 @@ impl Dice {
         low + bits.cast_signed() % (high - low + 1)
     }
 }
+
+/// Whether NGINX answered from its store, as it says itself.
+pub(crate) fn is_hit(answer: &Answer) -> bool {
+    answer.header("cache-status").starts_with("nginx; hit")
+}

@@ -2,5 +2,14 @@
 
 mod fixtures;
 
+mod conditional;
+mod crash;
+mod deletion;
 mod frame_rule;
+mod guard;
+mod keys;
 mod listing;
+mod one_picture;
+mod order;
+mod states;
+mod taking_events;
