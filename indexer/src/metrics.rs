@@ -57,6 +57,7 @@ pub struct Metrics {
     http_durations: Histograms,
     renders: Family<Labels<2>, Counter>,
     render_durations: Histograms,
+    render_fallbacks: Family<Labels<1>, Counter>,
     scans: Family<Labels<1>, Counter>,
     scan_duration: Histogram,
     cache_requests: Family<Labels<2>, Counter>,
@@ -82,6 +83,7 @@ impl Metrics {
             http_durations: Family::new_with_constructor(Buckets(&FAST_BUCKETS)),
             renders: Family::default(),
             render_durations: Family::new_with_constructor(Buckets(&FAST_BUCKETS)),
+            render_fallbacks: Family::default(),
             scans: Family::default(),
             scan_duration: Histogram::new(SLOW_BUCKETS),
             cache_requests: Family::default(),
@@ -110,6 +112,8 @@ impl Metrics {
         r.register(name, "From a request's head to the end of its answer", self.http_durations.clone());
         r.register("renders", "Renders that ended", self.renders.clone());
         r.register("render_duration_seconds", "Renders, with reading and waiting", self.render_durations.clone());
+        let help = "Keyframes that could not be decoded alone, and whether decoding from the one before showed them";
+        r.register("render_fallbacks", help, self.render_fallbacks.clone());
         r.register("scans", "Scans of recordings that ended", self.scans.clone());
         r.register("scan_duration_seconds", "Scans of recordings", self.scan_duration.clone());
         r.register("cache_requests", "Pictures looked for in a cache", self.cache_requests.clone());
@@ -145,6 +149,11 @@ impl Metrics {
     pub fn render(&self, class: &'static str, outcome: Result<(), FaultKind>, took: Duration) {
         self.renders.get_or_create(&[("class", class), ("outcome", outcome_label(outcome))]).inc();
         self.render_durations.get_or_create(&[("class", class)]).observe(took.as_secs_f64());
+    }
+
+    /// One keyframe that could not be decoded alone, and how decoding from the one before it ended.
+    pub fn render_fallback(&self, outcome: Result<(), FaultKind>) {
+        self.render_fallbacks.get_or_create(&[("outcome", outcome_label(outcome))]).inc();
     }
 
     /// One scan that ended.
@@ -229,6 +238,7 @@ mod tests {
         metrics.http_request("search", 422, Duration::from_millis(1));
         metrics.render("interactive", Ok(()), Duration::from_millis(25));
         metrics.render("prerender", Err(FaultKind::TooLarge), Duration::from_millis(25));
+        metrics.render_fallback(Ok(()));
         metrics.scan(Err(FaultKind::Gone), Duration::from_secs(2));
         metrics.cache_request(CacheTier::Hot, true);
         metrics.cache_request(CacheTier::Disk, false);
@@ -246,6 +256,7 @@ mod tests {
             "stills_http_request_duration_seconds_bucket{le=\"+Inf\",route=\"thumb\"} 2",
             "stills_renders_total{class=\"interactive\",outcome=\"ok\"} 1",
             "stills_renders_total{class=\"prerender\",outcome=\"too_large\"} 1",
+            "stills_render_fallbacks_total{outcome=\"ok\"} 1",
             "stills_scans_total{outcome=\"gone\"} 1",
             "stills_scan_duration_seconds_sum 2.0",
             "stills_cache_requests_total{tier=\"hot\",outcome=\"hit\"} 1",

@@ -257,6 +257,8 @@ fn decode_config(config: &Config) -> Result<DecodeConfig, RunError> {
         queued_max: decoders.queued_max,
         deadline: decoders.deadline,
         scan_deadline: decoders.scan_deadline,
+        exact_deadline: decoders.exact_deadline,
+        exact_frames_max: decoders.exact_frames_max,
         memory_max_bytes: decoders.memory_max,
     })
 }

@@ -161,6 +161,39 @@ impl Catalog {
         Ok(found.map(|keyframe| (keyframe, page)))
     }
 
+    /// The instant of the last keyframe of a media at or before `at_ms`; none where all come later.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn keyframe_up_to(
+        &self,
+        timeline: &Timeline,
+        media: &MediaId,
+        at_ms: i64,
+    ) -> Result<Option<i64>, CatalogError> {
+        let (from, to) = (key::page(timeline, media, i64::MIN), key::page(timeline, media, at_ms));
+        let Some(item) = self.tables.range(Table::Timelines, &from, &to).next_back() else { return Ok(None) };
+        let page = KeyframePage::decode(&item?.1).map_err(malformed)?;
+        Ok(page.keyframes.iter().map(|keyframe| keyframe.at_ms).rfind(|known_ms| *known_ms <= at_ms))
+    }
+
+    /// The instants of the first keyframes of a media, at most as many as a page has.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn first_keyframes(
+        &self,
+        timeline: &Timeline,
+        media: &MediaId,
+        count: usize,
+    ) -> Result<Vec<i64>, CatalogError> {
+        let Some(item) = self.tables.prefix(Table::Timelines, &key::pages(timeline, media)).next() else {
+            return Ok(Vec::new());
+        };
+        let page = KeyframePage::decode(&item?.1).map_err(malformed)?;
+        Ok(page.keyframes.iter().take(count).map(|keyframe| keyframe.at_ms).collect())
+    }
+
     /// The timelines of a user, in order of device.
     ///
     /// # Errors

@@ -142,19 +142,54 @@ impl Locator<'_> {
         let Some((entry, at_ms)) = self.nearest(asked, &stretch.span)? else {
             return Ok(Err(Missing::NotRecorded));
         };
+        let (shown, span) = (entry.span.start.plus_ms(at_ms), stretch.span);
+        Ok(Ok(self.located(asked, entry, at_ms, self.is_settled(asked, shown, &span))))
+    }
+
+    /// Where decoding starts for the frame nearest to `asked`, which lies in the locator's window: in the recording
+    /// that covers it (in a seam the nearest, of two equally near the later), the last keyframe at or before it, else
+    /// the first. Any frame of that recording may be the answer, and none of another.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn locate_start(&mut self, asked: Timestamp) -> Result<Result<Located, Missing>, CatalogError> {
+        let Some(stretch) = self.coverage.at(asked) else { return Ok(Err(self.missing(asked)?)) };
+        let Some(entry) = self.holding(asked, &stretch.span)? else { return Ok(Err(Missing::NotRecorded)) };
+        let (timeline, media) = (&self.timeline, &entry.media);
+        let at_or_before = self.catalog.keyframe_up_to(timeline, media, asked.since_ms(entry.span.start))?;
+        let first = self.catalog.first_keyframes(timeline, media, 1)?.first().copied();
+        let Some(at_ms) = at_or_before.or(first) else { return Ok(Err(Missing::NotRecorded)) };
+        Ok(Ok(self.located(asked, entry, at_ms, true)))
+    }
+
+    fn located(&self, asked: Timestamp, entry: Entry, at_ms: i64, is_settled: bool) -> Located {
         let timestamp = entry.span.start.plus_ms(at_ms);
-        let is_settled = entry.state != State::Growing && self.is_settled(asked, timestamp, &stretch.span);
-        Ok(Ok(Located {
+        Located {
             timeline: self.timeline,
+            is_settled: is_settled && entry.state != State::Growing,
+            is_own_instant: entry.span.contains(timestamp),
             recording: entry.recording,
             media: entry.media,
             at_ms,
             timestamp,
             asked,
-            is_settled,
-            is_own_instant: entry.span.contains(timestamp),
             expires_at: entry.expires_at,
-        }))
+        }
+    }
+
+    /// The recording with keyframes that holds the instant, else the nearest one.
+    fn holding(&self, asked: Timestamp, stretch: &Span) -> Result<Option<Entry>, CatalogError> {
+        if let Some(entry) = self.covering(asked).filter(|entry| entry.n_keyframes > 0) {
+            return Ok(Some(entry.clone()));
+        }
+        let here = Span { start: asked, end: asked };
+        // The nearest first; of two equally near the one that starts later.
+        let mut all = self.with_keyframes_in(stretch, asked)?;
+        all.sort_by(|a, b| {
+            let (near, far) = (a.span.distance_ms(&here), b.span.distance_ms(&here));
+            near.cmp(&far).then_with(|| b.precedence().cmp(&a.precedence()))
+        });
+        Ok(all.into_iter().next())
     }
 
     /// Reads the entries of `span` and of what may touch them.

@@ -5,19 +5,21 @@
 //! asked, and only a few kinds of fault are a worker's to name.
 
 use bytes::{Buf, Bytes};
+use stills_model::exact::{ExactFrame, ExactQuery};
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::keyframe::DecoderConfig;
 use stills_model::keyframe_index::KeyframeIndex;
 use stills_model::rendition::{Format, Rendition};
+use stills_model::time::TIMESTAMP_MAX_MS;
 use stills_model::wire::{MESSAGE_LEN_MAX, PICTURES_MAX, PROTOCOL, READ_LEN_MAX, Reply, Request, SCANNED_LEN_MAX};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Ranges, ScanRequest};
+use super::{Frame, Ranges, Rendered, ScanRequest};
 
-/// Reads of one scan: a day of one-second fragments takes 86,400.
+/// Reads of one scan or search for frames: a day of one-second fragments takes 86,400.
 const READS_MAX: u32 = 1 << 18;
 
-/// Bytes that a scan may read beside four times the file: read-ahead in small files.
+/// Bytes that either may read beside four times the file: read-ahead in small files.
 const READ_SLACK_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What a picture may take beside four bytes for each of its pixels.
@@ -82,7 +84,7 @@ pub(super) async fn render<S: AsyncRead + AsyncWrite + Unpin>(
     config: &DecoderConfig,
     pieces: &[Bytes],
     renditions: &[Rendition],
-) -> Result<Vec<Bytes>, Ended> {
+) -> Result<Rendered, Ended> {
     let request = Request::encode_render(cpu_ms, config, pieces, renditions);
     if request.len() > MESSAGE_LEN_MAX || renditions.len() > PICTURES_MAX {
         let (len, count) = (request.len(), renditions.len());
@@ -94,9 +96,9 @@ pub(super) async fn render<S: AsyncRead + AsyncWrite + Unpin>(
     send(stream, &request, &[]).await?;
     let len_max = renditions.iter().fold(PICTURE_SLACK_BYTES, |sum, rendition| sum.saturating_add(len_max(rendition)));
     match receive(stream, len_max.min(MESSAGE_LEN_MAX)).await? {
-        Reply::Rendered(pictures) => check_pictures(pictures, renditions),
+        Reply::Rendered { pictures, luma } => Ok(Rendered { pictures: check_pictures(pictures, renditions)?, luma }),
         Reply::Failed(fault) => Err(Ended::told(&fault)),
-        Reply::Read { .. } | Reply::Scanned(_) => Err(Ended::broken("no answer to a render")),
+        Reply::Read { .. } | Reply::Scanned(_) | Reply::Exact(_) => Err(Ended::broken("no answer to a render")),
     }
 }
 
@@ -131,20 +133,69 @@ pub(super) async fn scan<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
 ) -> Result<KeyframeIndex, Ended> {
     let ScanRequest { len, growing, resume } = request;
     send(stream, &Request::Scan { cpu_ms, len, growing, resume: resume.to_vec() }.encode(), &[]).await?;
-    answer_reads(stream, media, len, Budget::of(len)).await
+    match answer_reads(stream, media, len, Budget::of(len), SCANNED_LEN_MAX).await? {
+        Reply::Scanned(index) => check_index(index, len),
+        Reply::Failed(fault) => Err(Ended::told(&fault)),
+        Reply::Read { .. } | Reply::Rendered { .. } | Reply::Exact(_) => Err(Ended::broken("no answer to a scan")),
+    }
 }
 
-/// Serves reads until the scan's result is there.
+/// Has the frames nearest to the query's instants shown, and answers the worker's reads meanwhile.
+pub(super) async fn exact<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
+    stream: &mut S,
+    cpu_ms: u32,
+    query: ExactQuery,
+    media: &R,
+) -> Result<Vec<Result<Frame, Fault>>, Ended> {
+    let (len, count, renditions) = (query.len, query.instants_ms.len(), query.renditions.clone());
+    if count.saturating_mul(renditions.len().max(1)) > PICTURES_MAX {
+        let detail =
+            format!("{count} instants in {} renditions; {PICTURES_MAX} pictures are allowed", renditions.len());
+        return Err(Ended::lives(Fault::new(FaultKind::TooLarge, detail)));
+    }
+    send(stream, &Request::Exact { cpu_ms, query }.encode(), &[]).await?;
+    let each = renditions.iter().fold(PICTURE_SLACK_BYTES, |sum, rendition| sum.saturating_add(len_max(rendition)));
+    let reply_len_max = each.saturating_mul(count.max(1)).min(MESSAGE_LEN_MAX);
+    match answer_reads(stream, media, len, Budget::of(len), reply_len_max).await? {
+        Reply::Exact(answers) if answers.len() == count => {
+            answers.into_iter().map(|answer| check_answer(answer, &renditions)).collect()
+        }
+        Reply::Exact(_) => Err(Ended::broken("another count of frames than asked for")),
+        Reply::Failed(fault) => Err(Ended::told(&fault)),
+        Reply::Read { .. } | Reply::Rendered { .. } | Reply::Scanned(_) => {
+            Err(Ended::broken("no answer to a search for frames"))
+        }
+    }
+}
+
+/// A frame in all renditions asked for, or a fault that is a worker's to name.
+fn check_answer(answer: Result<ExactFrame, Fault>, renditions: &[Rendition]) -> Result<Result<Frame, Fault>, Ended> {
+    match answer {
+        Ok(ExactFrame { at_ms, pictures }) => {
+            if at_ms.unsigned_abs() > TIMESTAMP_MAX_MS.unsigned_abs() {
+                return Err(Ended::broken("a frame at an instant that cannot be"));
+            }
+            Ok(Ok(Frame { at_ms, pictures: check_pictures(pictures, renditions)? }))
+        }
+        Err(fault) => match Ended::told(&fault) {
+            Ended { fault, worker_lives: true } => Ok(Err(fault)),
+            ended => Err(ended),
+        },
+    }
+}
+
+/// Serves reads until the worker has another thing to say.
 async fn answer_reads<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
     stream: &mut S,
     media: &R,
     len: u64,
     mut budget: Budget,
-) -> Result<KeyframeIndex, Ended> {
+    reply_len_max: usize,
+) -> Result<Reply, Ended> {
     // What the source said counts, whatever the worker makes of it.
     let mut refused: Option<Fault> = None;
     loop {
-        match (receive(stream, SCANNED_LEN_MAX).await?, refused.take()) {
+        match (receive(stream, reply_len_max).await?, refused.take()) {
             (Reply::Read { .. }, Some(_)) => return Err(Ended::broken("a read after one that failed")),
             (Reply::Read { offset, len: wanted }, None) => {
                 let inside = offset.checked_add(wanted.into()).is_some_and(|end| end <= len);
@@ -168,10 +219,8 @@ async fn answer_reads<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
                     }
                 }
             }
-            (Reply::Scanned(_) | Reply::Failed(_), Some(fault)) => return Err(Ended::lives(fault)),
-            (Reply::Scanned(index), None) => return check_index(index, len),
-            (Reply::Failed(fault), None) => return Err(Ended::told(&fault)),
-            (Reply::Rendered(_), _) => return Err(Ended::broken("no answer to a scan")),
+            (_, Some(fault)) => return Err(Ended::lives(fault)),
+            (reply, None) => return Ok(reply),
         }
     }
 }
@@ -204,9 +253,10 @@ impl Budget {
 
     fn spend(&mut self, len: u32) -> Result<(), Ended> {
         let bytes = self.bytes.checked_sub(len.into());
-        let bytes = bytes.ok_or_else(|| Ended::over("the scan read the file more than four times over".to_owned()))?;
+        let bytes =
+            bytes.ok_or_else(|| Ended::over("the decoder read the file more than four times over".to_owned()))?;
         let reads = self.reads.checked_sub(1);
-        let reads = reads.ok_or_else(|| Ended::over(format!("the scan took more than {READS_MAX} reads")))?;
+        let reads = reads.ok_or_else(|| Ended::over(format!("the decoder took more than {READS_MAX} reads")))?;
         *self = Self { bytes, reads };
         Ok(())
     }
@@ -237,6 +287,7 @@ async fn receive<S: AsyncRead + Unpin>(stream: &mut S, len_max: usize) -> Result
 mod tests {
     use super::*;
     use stills_model::keyframe::{ByteRange, Codec, Keyframe, Orientation, Packaging};
+    use stills_model::wire::Luma;
 
     const FILE: &[u8] = b"sixteen bytes...";
 
@@ -278,12 +329,16 @@ mod tests {
         scan(&mut ours, 1000, request, &Patchy).await
     }
 
-    async fn render_with(replies: Vec<u8>) -> Result<Vec<Bytes>, Ended> {
+    async fn render_with(replies: Vec<u8>) -> Result<Rendered, Ended> {
         let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
         theirs.write_all(&replies).await.expect("fits");
         theirs.shutdown().await.expect("shutdown");
         let renditions = [Rendition::thumb(16, 16).expect("size")];
         render(&mut ours, 1000, &config(), &[Bytes::from_static(b"key")], &renditions).await
+    }
+
+    fn rendered(pictures: Vec<Vec<u8>>) -> Vec<u8> {
+        Reply::Rendered { pictures, luma: Luma::default() }.encode()
     }
 
     fn index(offset: u64) -> KeyframeIndex {
@@ -331,7 +386,8 @@ mod tests {
         check(&[vec![255; 4]], Err((Crashed, false))).await;
         check(&[vec![9, 0, 0, 0, 1]], Err((Crashed, false))).await;
         check(&[], Err((Crashed, false))).await;
-        check(&[framed(&Reply::Rendered(vec![]).encode())], Err((Crashed, false))).await;
+        check(&[framed(&rendered(vec![]))], Err((Crashed, false))).await;
+        check(&[framed(&Reply::Exact(vec![]).encode())], Err((Crashed, false))).await;
     }
 
     #[tokio::test]
@@ -340,7 +396,7 @@ mod tests {
             let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
             let replies = [vec![self::read(0, 5); reads].concat(), framed(&Reply::Scanned(index(0)).encode())].concat();
             theirs.write_all(&replies).await.expect("fits");
-            let result = answer_reads(&mut ours, &Patchy, FILE.len() as u64, budget).await;
+            let result = answer_reads(&mut ours, &Patchy, FILE.len() as u64, budget, 4096).await;
             assert_eq!(
                 result.err().map(|ended| (ended.fault.kind, ended.worker_lives)),
                 expected.map(|kind| (kind, false))
@@ -356,12 +412,13 @@ mod tests {
     async fn renders_are_checked() {
         async fn check(reply: Vec<u8>, expected: Result<usize, (FaultKind, bool)>) {
             let result = render_with(reply.clone()).await;
-            let seen = result.map(|pictures| pictures.len()).map_err(|ended| (ended.fault.kind, ended.worker_lives));
+            let seen =
+                result.map(|rendered| rendered.pictures.len()).map_err(|ended| (ended.fault.kind, ended.worker_lives));
             assert_eq!(seen, expected, "{reply:?}");
         }
         use FaultKind::{Busy, Crashed, Unsupported};
         let jpeg = vec![0xff, 0xd8, 0xff, 0xe0, 0xff, 0xd9];
-        let rendered = |pictures| framed(&Reply::Rendered(pictures).encode());
+        let rendered = |pictures| framed(&rendered(pictures));
         check(rendered(vec![jpeg.clone()]), Ok(1)).await;
         check(rendered(vec![]), Err((Crashed, false))).await;
         check(rendered(vec![jpeg.clone(), jpeg.clone()]), Err((Crashed, false))).await;
@@ -375,6 +432,72 @@ mod tests {
         check(vec![], Err((Crashed, false))).await;
     }
 
+    /// Asks for the frames at two instants.
+    async fn exact_with(replies: Vec<u8>) -> Result<Vec<Result<Frame, Fault>>, Ended> {
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 18);
+        theirs.write_all(&replies).await.expect("fits");
+        theirs.shutdown().await.expect("shutdown");
+        let query = ExactQuery {
+            len: FILE.len() as u64,
+            growing: false,
+            from_ms: 0,
+            ranges: vec![ByteRange { offset: 0, len: 8 }],
+            config: config(),
+            instants_ms: vec![7, 50],
+            frames_max: 600,
+            renditions: vec![Rendition::thumb(16, 16).expect("size")],
+        };
+        exact(&mut ours, 1000, query, &Patchy).await
+    }
+
+    #[tokio::test]
+    async fn exact_frames_are_checked() {
+        use FaultKind::{Busy, Crashed, Damaged, Gone, TooLarge};
+        type Seen = Result<Vec<Result<i64, FaultKind>>, (FaultKind, bool)>;
+        async fn check(replies: &[Vec<u8>], expected: Seen) {
+            let result = exact_with(replies.concat()).await;
+            let of = |answer: Result<Frame, Fault>| answer.map(|frame| frame.at_ms).map_err(|fault| fault.kind);
+            let seen = result.map(|answers| answers.into_iter().map(of).collect());
+            assert_eq!(seen.map_err(|ended| (ended.fault.kind, ended.worker_lives)), expected, "{replies:?}");
+        }
+        let frame = |at_ms: i64, picture: &[u8]| Ok(ExactFrame { at_ms, pictures: vec![picture.to_vec()] });
+        let fine = |at_ms: i64| frame(at_ms, &[0xff, 0xd8, 0xff, 0xe0, 0xff, 0xd9]);
+        let failed = |kind: FaultKind| Err(Fault::new(kind, "no frame"));
+        let exact = |answers: &[Result<ExactFrame, Fault>]| framed(&Reply::Exact(answers.to_vec()).encode());
+        check(&[exact(&[fine(0), fine(40)])], Ok(vec![Ok(0), Ok(40)])).await;
+        check(&[read(0, 11), exact(&[fine(-40), failed(TooLarge)])], Ok(vec![Ok(-40), Err(TooLarge)])).await;
+        let broken = || Err((Crashed, false));
+        check(&[exact(&[fine(0)])], broken()).await;
+        check(&[exact(&[fine(0), fine(1), fine(2)])], broken()).await;
+        check(&[exact(&[fine(0), frame(1, b"<script>")])], broken()).await;
+        check(&[exact(&[fine(0), Ok(ExactFrame { at_ms: 1, pictures: vec![] })])], broken()).await;
+        check(&[exact(&[fine(0), fine(i64::MIN)])], broken()).await;
+        check(&[exact(&[fine(0), failed(Busy)])], broken()).await;
+        check(&[read(16, 1)], broken()).await;
+        check(&[framed(&rendered(vec![]))], broken()).await;
+        check(&[framed(&Reply::Scanned(index(0)).encode())], broken()).await;
+        check(&[framed(&Reply::Failed(Fault::new(Damaged, "bad")).encode())], Err((Damaged, true))).await;
+        check(&[read(12, 1), exact(&[fine(0), fine(40)])], Err((Gone, true))).await;
+    }
+
+    #[tokio::test]
+    async fn more_pictures_than_a_message_holds_are_not_asked_for() {
+        let query = |instants: usize, renditions: usize| ExactQuery {
+            len: 1,
+            growing: false,
+            from_ms: 0,
+            ranges: vec![],
+            config: config(),
+            instants_ms: vec![0; instants],
+            frames_max: 1,
+            renditions: vec![Rendition::thumb(16, 16).expect("size"); renditions],
+        };
+        for (instants, renditions) in [(PICTURES_MAX + 1, 1), (33, 2), (PICTURES_MAX + 1, 0)] {
+            let ended = exact(&mut tokio::io::empty(), 1, query(instants, renditions), &Patchy).await;
+            assert_eq!(ended.map_err(|ended| (ended.fault.kind, ended.worker_lives)), Err((FaultKind::TooLarge, true)));
+        }
+    }
+
     #[tokio::test]
     async fn details_are_one_short_line() {
         let fault = Fault::new(FaultKind::Damaged, format!("a\nb{}", "x".repeat(5000)));
@@ -385,7 +508,7 @@ mod tests {
 
     #[tokio::test]
     async fn another_build_is_refused() {
-        for (theirs_say, fine) in [(&b"stills01"[..], true), (b"stills00", false), (b"stil", false)] {
+        for (theirs_say, fine) in [(&PROTOCOL[..], true), (b"stills01", false), (b"stil", false)] {
             let (mut ours, mut theirs) = tokio::io::duplex(64);
             theirs.write_all(theirs_say).await.expect("fits");
             theirs.shutdown().await.expect("shutdown");

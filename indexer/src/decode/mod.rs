@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use stills_model::fault::Fault;
+use stills_model::wire::Luma;
 
 pub use pool::DecodePool;
 pub use process::StartError;
@@ -39,6 +40,10 @@ pub struct DecodeConfig {
     pub deadline: Duration,
     /// How long a scan may run, reading included.
     pub scan_deadline: Duration,
+    /// How long a search for exact frames may run, reading included.
+    pub exact_deadline: Duration,
+    /// The most frames that one search for exact frames decodes; at least 1.
+    pub exact_frames_max: u32,
     /// Address space of one worker, in bytes.
     pub memory_max_bytes: u64,
 }
@@ -62,7 +67,7 @@ impl Class {
     }
 }
 
-/// Ranged reads of one media file: what a scan asks for is read here, by the service.
+/// Ranged reads of one media file: what a scan or a search for exact frames asks for is read here, by the service.
 pub trait Ranges: Send + Sync {
     /// Exactly `len` bytes from `offset` on; the range lies inside the length that the scan was given.
     fn read(&self, offset: u64, len: u32) -> impl Future<Output = Result<Bytes, Fault>> + Send;
@@ -79,11 +84,31 @@ pub struct ScanRequest<'a> {
     pub resume: &'a [u8],
 }
 
+/// A keyframe's pictures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// In the order of the renditions asked for.
+    pub pictures: Vec<Bytes>,
+    /// How bright and how varied the first one is.
+    pub luma: Luma,
+}
+
+/// The frame nearest to an instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// When it is presented, in milliseconds after the recording's start.
+    pub at_ms: i64,
+    /// In the order of the renditions asked for.
+    pub pictures: Vec<Bytes>,
+}
+
 /// What the pool did so far and does now, for the metrics.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Renders asked for.
     pub renders: AtomicU64,
+    /// Searches for exact frames asked for.
+    pub exacts: AtomicU64,
     /// Scans asked for.
     pub scans: AtomicU64,
     /// Workers that died or broke the protocol during a request.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use stills_model::exact::ExactQuery;
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::id::UserId;
 use stills_model::keyframe::DecoderConfig;
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 use super::exchange::{self, Ended};
 use super::process::{Program, StartError, Worker};
 use super::queue::{Lane, Slot, Slots};
-use super::{Class, Counters, DecodeConfig, Ranges, ScanRequest, count};
+use super::{Class, Counters, DecodeConfig, Frame, Ranges, Rendered, ScanRequest, count};
 
 /// Requests that one worker answers before a fresh one takes its place, so that nothing leaks for long.
 const SERVED_MAX: u32 = 200;
@@ -59,8 +60,11 @@ impl DecodePool {
         if config.memory_max_bytes < MEMORY_MIN_BYTES {
             return Err(StartError::Limit("decoders.memory_max must be at least 256 MiB"));
         }
-        if config.deadline.is_zero() || config.scan_deadline.is_zero() {
+        if config.deadline.is_zero() || config.scan_deadline.is_zero() || config.exact_deadline.is_zero() {
             return Err(StartError::Limit("the deadlines of decoders must be longer than zero"));
+        }
+        if config.exact_frames_max == 0 {
+            return Err(StartError::Limit("decoders.exact_frames_max must be at least 1"));
         }
         let counters = Arc::new(Counters::default());
         let pool = Arc::new(Self {
@@ -114,13 +118,38 @@ impl DecodePool {
         config: &DecoderConfig,
         pieces: &[Bytes],
         renditions: &[Rendition],
-    ) -> Result<Vec<Bytes>, Fault> {
+    ) -> Result<Rendered, Fault> {
         count(&self.counters.renders);
         let _slot = self.slot(Lane::of(class, false), class).await?;
         let deadline = self.config.deadline;
         self.within(deadline, async {
             let mut worker = self.worker_of(user).await?;
             let outcome = exchange::render(&mut worker.stream, millis(deadline), config, pieces, renditions).await;
+            self.settle(user, worker, outcome)
+        })
+        .await
+    }
+
+    /// Shows the frames of `user` that are nearest to the query's instants, with one decode for all of them; the media
+    /// is read through `media`. At most `exact_frames_max` frames are decoded, and the query's own maximum where that
+    /// is less.
+    ///
+    /// # Errors
+    /// As [`Self::scan`]; what fails for one instant is that one's answer.
+    pub async fn exact<R: Ranges>(
+        &self,
+        user: UserId,
+        class: Class,
+        query: ExactQuery,
+        media: &R,
+    ) -> Result<Vec<Result<Frame, Fault>>, Fault> {
+        count(&self.counters.exacts);
+        let _slot = self.slot(Lane::of(class, true), class).await?;
+        let deadline = self.config.exact_deadline;
+        let query = ExactQuery { frames_max: query.frames_max.min(self.config.exact_frames_max), ..query };
+        self.within(deadline, async {
+            let mut worker = self.worker_of(user).await?;
+            let outcome = exchange::exact(&mut worker.stream, millis(deadline), query, media).await;
             self.settle(user, worker, outcome)
         })
         .await

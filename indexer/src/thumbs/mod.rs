@@ -5,10 +5,14 @@
 //! 3. one render for all who ask ([`flight`]): it runs as a task of its own that outlives its callers;
 //! 4. the render reads the keyframe's bytes, decodes in another process, stores, and answers ([`render`]).
 //!
+//! Beside it: [`exact`] for frames between keyframes, [`poster`] for the picture of a whole recording.
+//!
 //! Failures are values with their own age ([`age`]). Nothing here knows HTTP.
 
 pub mod age;
+pub mod exact;
 mod flight;
+pub mod poster;
 mod render;
 
 use std::collections::{BTreeSet, HashSet};
@@ -33,6 +37,7 @@ use crate::threads::{CallError, Threads};
 
 use age::FaultMemory;
 use flight::Flights;
+use poster::Posters;
 
 /// A look-up that takes longer has a store that is not well: better an error now.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
@@ -130,6 +135,7 @@ struct Inner {
     hot: moka::sync::Cache<ThumbKey, Bytes>,
     faults: FaultMemory,
     flights: Flights,
+    posters: Posters,
 }
 
 /// The key of the picture that a located keyframe makes in a rendition.
@@ -143,7 +149,13 @@ impl Thumbs {
     pub fn new(parts: Parts) -> Self {
         let weigh = |_: &ThumbKey, body: &Bytes| u32::try_from(body.len()).unwrap_or(u32::MAX);
         let hot = moka::sync::Cache::builder().max_capacity(parts.hot_bytes).weigher(weigh).build();
-        Self(Arc::new(Inner { parts, hot, faults: FaultMemory::new(), flights: Flights::default() }))
+        Self(Arc::new(Inner {
+            parts,
+            hot,
+            faults: FaultMemory::new(),
+            flights: Flights::default(),
+            posters: Posters::new(),
+        }))
     }
 
     /// Makes a catalog call on a thread that may block.

@@ -1,4 +1,7 @@
 //! A render: read the keyframe's bytes, decode in another process, store, answer.
+//!
+//! A keyframe that gives no picture alone (one that its container flags wrongly) is decoded from the keyframe before it
+//! on, within bounds; how often is counted.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,21 +10,25 @@ use bytes::Bytes;
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::keyframe::{ByteRange, DecoderConfig};
 use stills_model::rendition::Rendition;
+use stills_model::wire::Luma;
 
 use super::{LOOKUP_DEADLINE, Thumbs, key_of};
 use crate::catalog::Located;
 use crate::decode::Class;
-use crate::source::Wanted;
+use crate::source::{Media, Wanted};
 
 /// What it takes to show a keyframe.
-struct Plan {
-    media_url: Box<str>,
-    credentials_key: Option<Box<str>>,
-    is_growing: bool,
-    media_len: u64,
-    config: DecoderConfig,
-    ranges: Vec<ByteRange>,
+pub(super) struct Plan {
+    pub(super) media_url: Box<str>,
+    pub(super) credentials_key: Option<Box<str>>,
+    pub(super) is_growing: bool,
+    pub(super) media_len: u64,
+    pub(super) config: DecoderConfig,
+    pub(super) ranges: Vec<ByteRange>,
 }
+
+/// Frames that are decoded at most to show a keyframe that does not stand alone: five seconds at 30 a second.
+const FALLBACK_FRAMES_MAX: u32 = 150;
 
 impl Thumbs {
     /// Renders a keyframe in `renditions` with one decode, stores all of them, and returns the first.
@@ -31,18 +38,25 @@ impl Thumbs {
         renditions: &[Rendition],
         class: Class,
     ) -> Result<Bytes, Fault> {
+        self.render_measured(located, renditions, class).await.map(|(first, _)| first)
+    }
+
+    /// The same, with the first picture's luma, which only a keyframe that stands alone tells.
+    pub(super) async fn render_measured(
+        &self,
+        located: &Located,
+        renditions: &[Rendition],
+        class: Class,
+    ) -> Result<(Bytes, Option<Luma>), Fault> {
         let began = Instant::now();
         let rendered = self.decode(located, renditions, class).await;
         let outcome = rendered.as_ref().map(|_| ()).map_err(|fault| fault.kind);
         self.0.parts.metrics.render(class.name(), outcome, began.elapsed());
         match rendered {
-            Ok(pictures) => self.store(located, renditions, pictures).await,
+            Ok((pictures, luma)) => Ok((self.store(located, renditions, pictures).await?, luma)),
             Err(fault) => {
                 if fault.kind == FaultKind::Gone {
-                    let noted = self.note_gone(located.timeline, located.recording.clone(), located.media);
-                    if let Err(error) = noted.await {
-                        tracing::warn!(%error, "a missing media could not be noted");
-                    }
+                    self.set_gone(located).await;
                 }
                 // What still grows may be whole in a moment.
                 for rendition in renditions.iter().filter(|_| located.is_settled) {
@@ -53,25 +67,71 @@ impl Thumbs {
         }
     }
 
-    async fn decode(&self, located: &Located, renditions: &[Rendition], class: Class) -> Result<Vec<Bytes>, Fault> {
+    async fn decode(
+        &self,
+        located: &Located,
+        renditions: &[Rendition],
+        class: Class,
+    ) -> Result<(Vec<Bytes>, Option<Luma>), Fault> {
         let plan = self.plan(located).await?;
-        let parts = &self.0.parts;
+        let media = self.open(located, &plan).await?;
+        let pieces = media.read_ranges(&plan.ranges).await?;
+        let user = located.timeline.user;
+        match self.0.parts.pool.render(user, class, &plan.config, &pieces, renditions).await {
+            Ok(rendered) => Ok((rendered.pictures, Some(rendered.luma))),
+            Err(fault) if fault.kind == FaultKind::Damaged => {
+                let shown = self.decode_from_the_one_before(located, renditions, class).await;
+                // The fault of the keyframe says more than that of a detour.
+                shown.map(|pictures| (pictures, None)).ok_or(fault)
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Notes that the media of a located keyframe is gone.
+    pub(super) async fn set_gone(&self, located: &Located) {
+        let noted = self.note_gone(located.timeline, located.recording.clone(), located.media);
+        if let Err(error) = noted.await {
+            tracing::warn!(%error, "a missing media could not be noted");
+        }
+    }
+
+    /// Opens the media of a plan, in which the keyframe's bytes still lie.
+    pub(super) async fn open(&self, located: &Located, plan: &Plan) -> Result<Media, Fault> {
         let wanted = Wanted {
             user: located.timeline.user,
             media_url: &plan.media_url,
             credentials_key: plan.credentials_key.as_deref(),
             is_growing: plan.is_growing,
         };
-        let media = parts.source.open_indexed(wanted, plan.media_len).await?;
+        let media = self.0.parts.source.open_indexed(wanted, plan.media_len).await?;
         if media.len() < plan.media_len && plan.ranges.iter().any(|range| range.end() > media.len()) {
             return Err(Fault::new(FaultKind::Changed, "the media is shorter than when it was indexed"));
         }
-        let pieces = media.read_ranges(&plan.ranges).await?;
-        parts.pool.render(located.timeline.user, class, &plan.config, &pieces, renditions).await
+        Ok(media)
+    }
+
+    /// A keyframe that gives no picture alone, decoded from the keyframe before it on; nothing where that fails too.
+    async fn decode_from_the_one_before(
+        &self,
+        located: &Located,
+        renditions: &[Rendition],
+        class: Class,
+    ) -> Option<Vec<Bytes>> {
+        let Located { timeline, media, at_ms, .. } = *located;
+        let before = self.ask(move |catalog| catalog.keyframe_up_to(&timeline, &media, at_ms - 1)).await.ok()??;
+        let start = Located { at_ms: before, ..located.clone() };
+        let frames = self.frames(&start, &[at_ms], renditions, FALLBACK_FRAMES_MAX, class).await;
+        let frame = frames.and_then(|frames| frames.into_iter().next().unwrap_or_else(|| Err(no_frame())));
+        // Another frame than the keyframe itself is no picture of it.
+        let frame = frame.and_then(|frame| if frame.at_ms == at_ms { Ok(frame) } else { Err(no_frame()) });
+        let outcome = frame.as_ref().map(|_| ()).map_err(|fault| fault.kind);
+        self.0.parts.metrics.render_fallback(outcome);
+        frame.ok().map(|frame| frame.pictures)
     }
 
     /// Looks up where the keyframe's bytes lie and what decodes them.
-    async fn plan(&self, located: &Located) -> Result<Plan, Fault> {
+    pub(super) async fn plan(&self, located: &Located) -> Result<Plan, Fault> {
         let located = located.clone();
         let looked_up = self.ask(move |catalog| {
             let Located { timeline, media, at_ms, recording, .. } = &located;
@@ -128,4 +188,8 @@ impl Thumbs {
             tracing::warn!(%error, "pictures of a deleted recording could not be removed");
         }
     }
+}
+
+fn no_frame() -> Fault {
+    Fault::new(FaultKind::Damaged, "the keyframe could not be decoded from the one before it either")
 }

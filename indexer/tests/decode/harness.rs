@@ -30,8 +30,16 @@ pub(crate) fn program() -> PathBuf {
 }
 
 pub(crate) fn config(running_max: usize, queued_max: usize, deadline: Duration) -> Config {
-    let scan_deadline = Duration::from_secs(30);
-    Config { program: program(), running_max, queued_max, deadline, scan_deadline, memory_max_bytes: 1 << 30 }
+    Config {
+        program: program(),
+        running_max,
+        queued_max,
+        deadline,
+        scan_deadline: Duration::from_secs(30),
+        exact_deadline: Duration::from_secs(30),
+        exact_frames_max: 600,
+        memory_max_bytes: 1 << 30,
+    }
 }
 
 pub(crate) async fn pool_with(running_max: usize, queued_max: usize, deadline: Duration) -> Arc<DecodePool> {

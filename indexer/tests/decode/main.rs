@@ -12,6 +12,7 @@ macro_rules! begin {
     };
 }
 
+mod exact;
 mod harness;
 mod scans;
 
@@ -29,7 +30,8 @@ fn renditions() -> [Rendition; 2] {
 }
 
 async fn render(pool: &DecodePool, n: u8, footage: &Footage) -> Result<Vec<Bytes>, Fault> {
-    pool.render(user(n), Class::Interactive, &footage.config, &footage.pieces, &renditions()).await
+    let rendered = pool.render(user(n), Class::Interactive, &footage.config, &footage.pieces, &renditions()).await;
+    rendered.map(|rendered| rendered.pictures)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,7 +212,7 @@ async fn a_full_queue_refuses_at_once() {
     worker.go_on();
     running.await.expect("pictures");
     waiting.await.expect("pictures");
-    assert!(batch.await.is_ok_and(|pictures| pictures.is_empty()));
+    assert!(batch.await.is_ok_and(|rendered| rendered.pictures.is_empty()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,6 +270,8 @@ async fn what_cannot_serve_is_refused_at_the_start() {
     let fine = harness::config(1, 1, Duration::from_secs(1));
     check(harness::Config { running_max: 0, ..fine.clone() }, "running_max").await;
     check(harness::Config { deadline: Duration::ZERO, ..fine.clone() }, "longer than zero").await;
+    check(harness::Config { exact_deadline: Duration::ZERO, ..fine.clone() }, "longer than zero").await;
+    check(harness::Config { exact_frames_max: 0, ..fine.clone() }, "exact_frames_max").await;
     check(harness::Config { program: program().with_file_name("nothing-here"), ..fine.clone() }, "nothing-here").await;
     check(harness::Config { program: "/bin/true".into(), ..fine.clone() }, "/bin/true").await;
     check(harness::Config { memory_max_bytes: 4096, ..fine }, "memory_max").await;

@@ -31,8 +31,10 @@ async fn a_recording_is_scanned_and_each_keyframe_shown() {
         let pieces: Vec<Bytes> = keyframe.ranges.iter().map(slice).collect();
         let config = &index.configs[usize::from(keyframe.config)];
         let renditions = [Rendition::thumb(320, 240).expect("size")];
-        let pictures = pool.render(user(1), Class::Interactive, config, &pieces, &renditions).await.expect("a picture");
-        assert_eq!(pictures.len(), 1);
+        let rendered = pool.render(user(1), Class::Interactive, config, &pieces, &renditions).await.expect("a picture");
+        assert_eq!(rendered.pictures.len(), 1);
+        // A test chart is neither dark nor flat.
+        assert!(rendered.luma.mean > 60 && rendered.luma.deviation > 40, "{:?}", rendered.luma);
     }
     assert_eq!(pool.counters().forks.load(Ordering::Relaxed), 1, "one user, one request at a time, one worker");
 }
