@@ -16,6 +16,7 @@ pub mod catalog;
 pub mod data_dir;
 pub mod decode;
 pub mod journal;
+pub mod layout;
 mod marker;
 pub mod source;
 

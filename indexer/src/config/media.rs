@@ -14,6 +14,7 @@ use stills_model::id::UserId;
 use super::auth::WebUrl;
 use super::secret::Secret;
 use super::settings::{Section, Settings};
+use crate::layout::Layouts;
 
 /// What stands for the caller's user id in roots and patterns.
 pub const USER_PLACEHOLDER: &str = "{user_id}";
@@ -31,6 +32,8 @@ pub struct Media {
     pub growing_idle: Duration,
     /// How media is read for scan and prerender.
     pub read: MediaRead,
+    /// What the names of files and objects tell.
+    pub layouts: Layouts,
 }
 
 /// How media is read for scan and prerender.
@@ -57,6 +60,7 @@ impl Media {
             allow_networks: networks(&media),
             growing_idle: media.duration("growing_idle", "10m", "1s"..="1d", idle_doc),
             read: media.choice("read", &ways, MediaRead::Ranges, read_doc),
+            layouts: Layouts::read_settings(&media),
         }
     }
 }
