@@ -11,6 +11,7 @@ pub mod thumbs;
 
 pub mod events;
 
+pub mod backfill;
 pub mod cache;
 pub mod catalog;
 pub mod data_dir;

@@ -157,8 +157,14 @@ fn settings_that_cannot_work_are_refused() {
     check_refused(&format!("{user}pattern = \"(?P<device_id>.)(?P<camera>.)\""), "unknown group camera");
     check_refused(&format!("{user}pattern = \"(?P<device_id>.)(?P<time>.)\""), "says how the group `time` is written");
     check_refused(&format!("{user}pattern = \"(?P<device_id>.)(?P<year>.)\""), "needs either the group `time`");
-    check_refused("pattern = \"(?P<device_id>.)(?P<time>.)\"\ntime_format = \"epoch_ms\"", "missing: neither this setting");
-    check_refused("pattern = \"(?P<user_id>.)(?P<time>.)\"\ntime_format = \"epoch_ms\"", "missing: neither this setting");
+    check_refused(
+        "pattern = \"(?P<device_id>.)(?P<time>.)\"\ntime_format = \"epoch_ms\"",
+        "missing: neither this setting",
+    );
+    check_refused(
+        "pattern = \"(?P<user_id>.)(?P<time>.)\"\ntime_format = \"epoch_ms\"",
+        "missing: neither this setting",
+    );
     check_refused(&format!("{user}recorder = \"epoch\"\ntime_format = \"noon\""), "must be \"epoch_ms\"");
     check_refused(&format!("{user}recorder = \"epoch\"\ntime_format = \"%H:%M\""), "cannot be read back");
     check_refused(&format!("{user}recorder = \"epoch\"\nurl_prefix = \"s3://footage\""), "end with a slash");
