@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use stills_indexer::backfill::arguments::BackfillArguments;
+use stills_indexer::backfill::arguments::{BackfillArguments, WatchArguments};
 use stills_indexer::backfill::run as backfill;
+use stills_indexer::backfill::watch::{self as watching, WatchError};
 use stills_indexer::clock::Clock;
 use stills_indexer::config::{self, Config, Program};
 use stills_indexer::run::{Engine, RunError};
@@ -34,6 +35,8 @@ enum Command {
     },
     /// Tell an origin of footage that is there already. Exit code 0: all taken, 1: some was not, 130: stopped.
     Backfill(BackfillArguments),
+    /// Tell an origin of footage as a recorder writes and removes it, until stopped.
+    Watch(WatchArguments),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +55,11 @@ fn main() -> ExitCode {
         }),
         Command::Backfill(arguments) => configured(arguments.origin.config.as_deref(), |config| {
             runtime.block_on(run_backfill(&arguments, config)).unwrap_or_else(|error| failed(&error.to_string()))
+        }),
+        Command::Watch(arguments) => configured(arguments.origin.config.as_deref(), |config| {
+            telemetry::start(config.log.level);
+            let watched = runtime.block_on(run_watch(&arguments, config));
+            watched.map(|()| ExitCode::SUCCESS).unwrap_or_else(|error| failed(&error.to_string()))
         }),
     }
 }
@@ -101,6 +109,11 @@ async fn run_backfill(arguments: &BackfillArguments, config: &Config) -> Result<
         false if summary.is_clean() => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
+}
+
+async fn run_watch(arguments: &WatchArguments, config: &Config) -> Result<(), WatchError> {
+    let stop = stop_signal()?;
+    watching::run(arguments, &config.media.layouts, &Clock::system(), stop).await
 }
 
 /// Becomes true with the first signal; a second one ends the program at once.

@@ -60,6 +60,23 @@ pub struct BackfillArguments {
     pub admin: Option<String>,
 }
 
+/// `stills-indexer watch`
+#[derive(Debug, Clone, Args)]
+pub struct WatchArguments {
+    /// The folder that a recorder writes to.
+    #[arg(value_name = "DIR")]
+    pub place: String,
+    /// Where events go.
+    #[command(flatten)]
+    pub origin: OriginArguments,
+    /// How often a file that is being written is told anew.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub growing_every: Duration,
+    /// Look at everything this often instead of listening to the kernel; always so, every 5s, on network mounts.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub poll: Option<Duration>,
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "must be a duration such as 500ms, 10s or 5m".to_owned())
 }

@@ -7,6 +7,7 @@
 //! 5. after each answer [`state`] remembers how far it came, so that a run that was stopped goes on there;
 //! 6. [`progress`] shows it, [`made`] what the origin makes of it; [`run`] composes them.
 //!
+//! [`watch`] does the same for footage that is being recorded.
 
 pub mod announce;
 pub mod arguments;
@@ -17,3 +18,4 @@ pub mod progress;
 pub mod run;
 pub mod state;
 pub mod walk;
+pub mod watch;

@@ -1,6 +1,7 @@
-//! Backfill as a program, against a small origin over real HTTP: stopped, killed, refused, and gone on.
+//! Backfill and watch as programs, against a small origin over real HTTP: stopped, killed, refused, and gone on.
 
 mod origin;
+mod watching;
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
