@@ -134,6 +134,8 @@ impl Engine {
         let seam_ms = i64::try_from(config.coverage.seam_max.as_millis()).unwrap_or(i64::MAX);
         let (catalog, opened) = Catalog::open(&data.catalog(), seam_ms, &incarnation(&clock))?;
         tracing::info!(?opened, "the catalog is open");
+        // An empty catalog beside a full cache has forgotten deletes whose pictures may still be there.
+        let is_new = catalog.checkpoint()?.is_none();
         let catalog = Arc::new(catalog);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = Arc::new(Threads::start("store", cores.max(2) * 2, STORE_CALLS_MAX)?);
@@ -169,7 +171,7 @@ impl Engine {
         };
         let (pipeline, replayed) = Pipeline::open(parts, pipeline_config(config)).await?;
         tracing::info!(?replayed, backlog = pipeline.backlog(), "the pipeline is open");
-        if report.needs_rebuild {
+        if report.needs_rebuild || (is_new && report.volumes > 0) {
             rebuild_cache(&cache, &catalog)?;
         }
         let mut tasks = JoinSet::new();

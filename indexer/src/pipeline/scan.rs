@@ -14,6 +14,7 @@ use stills_model::keyframe_index::KeyframeIndex;
 use super::queue::{Job, Queue};
 use super::{Entry, Pipeline, Space, SubmitError, entry_kind};
 use crate::catalog::Finished;
+use crate::catalog::row::Row;
 use crate::decode::{Class, Ranges, ScanRequest};
 use crate::source::Media;
 use crate::thumbs::age;
@@ -66,10 +67,11 @@ impl Pipeline {
         };
         let Some(row) = row.filter(|row| !row.removed) else { return };
         let (timeline, recording) = (*timeline, recording.clone());
-        if !row.to_scan && !row.to_prerender {
+        let is_back = row.gone && !row.to_scan && self.is_back(timeline, &row).await;
+        if !row.to_scan && !row.to_prerender && !is_back {
             return;
         }
-        if let (true, Some((order, available))) = (row.to_scan, row.latest) {
+        if let (true, Some((order, available))) = (row.to_scan || is_back, row.latest) {
             let began = Instant::now();
             let scanned = self.scan_media(timeline, &available).await;
             let outcome = scanned.as_ref().map(|_| ()).map_err(|fault| fault.kind);
@@ -90,6 +92,12 @@ impl Pipeline {
         }
         let urgency = self.0.queue.urgency(&Job::Scan { timeline, recording: recording.clone() });
         self.0.queue.push(urgency, Job::Prerender { timeline, recording, n_done: 0 });
+    }
+
+    /// Whether the media of a recording that had lost it can be opened again.
+    async fn is_back(&self, timeline: Timeline, row: &Row) -> bool {
+        let Some((_, available)) = &row.latest else { return false };
+        self.0.parts.source.open(timeline.user, &available.media_url).await.is_ok()
     }
 
     async fn scan_media(&self, timeline: Timeline, available: &Available) -> Result<Scanned, Fault> {

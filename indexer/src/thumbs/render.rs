@@ -41,7 +41,8 @@ impl Thumbs {
                         tracing::warn!(%error, "a missing media could not be noted");
                     }
                 }
-                for rendition in renditions {
+                // What still grows may be whole in a moment.
+                for rendition in renditions.iter().filter(|_| located.is_settled) {
                     self.0.faults.remember(key_of(located, *rendition), &fault);
                 }
                 Err(fault)
