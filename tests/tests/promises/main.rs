@@ -1,0 +1,5 @@
+//! What Stills promises to the outside, one promise a file, against the real programs. Nothing here looks inside.
+
+mod fixtures;
+
+mod listing;
