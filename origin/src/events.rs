@@ -14,10 +14,14 @@ use crate::app::App;
 use crate::auth::{Credentials, Identity, Scope, Target, Users, authorize};
 use crate::reply::{Kind, Problem, Reply};
 
-/// Takes the events of one request.
-pub(crate) async fn post(app: &App, parts: &Parts, body: Bytes) -> Result<Reply, Problem> {
+/// Takes the events of one request. The body is read only for a caller who may send events at all.
+pub(crate) async fn post<B>(app: &App, parts: &Parts, read_body: B) -> Result<Reply, Problem>
+where
+    B: Future<Output = Result<Bytes, Problem>>,
+{
     let identity = app.auth.authenticate(Credentials::from_headers(&parts.headers)?, None).await?;
     authorize(&identity, Scope::RecordingsWrite, Target::Nothing)?;
+    let body = read_body.await?;
     let is_lenient = is_lenient(parts);
     let Parsed { events, rejected } = parse(app, parts, &body, &identity, is_lenient)?;
     if !rejected.is_empty() && !is_lenient {

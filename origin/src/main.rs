@@ -134,7 +134,10 @@ fn serve(path: Option<PathBuf>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(config, path)) {
+    let ended = runtime.block_on(run(config, path));
+    // Whatever still blocks a thread (a replay that was interrupted) is not waited for.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the server did not start");
@@ -148,7 +151,11 @@ async fn run(config: config::Config, path: Option<PathBuf>) -> Result<(), AppErr
     let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
         return Err(AppError::Run(std::io::Error::other("signals cannot be received").into()));
     };
-    let running = Running::start(config, path).await?;
+    let running = tokio::select! {
+        running = Running::start(config, path) => running?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     loop {
         tokio::select! {
             _ = terminate.recv() => break,

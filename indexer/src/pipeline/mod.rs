@@ -302,12 +302,8 @@ impl Pipeline {
     async fn run(&self, job: &Job) {
         match job {
             Job::Scan { timeline, recording } => self.scan(timeline, recording).await,
-            Job::Prerender { timeline, recording } => self.prerender(timeline, recording).await,
-            Job::Listed { timeline, rendition, instants } => {
-                if let Err(error) = self.prerender_instants(*timeline, instants, &[*rendition]).await {
-                    tracing::debug!(%error, "a listed window is not wholly rendered");
-                }
-            }
+            Job::Prerender { timeline, recording, n_done } => self.prerender(job, timeline, recording, *n_done).await,
+            Job::Listed { timeline, rendition, instants } => self.render_listed(*timeline, *rendition, instants).await,
         }
     }
 

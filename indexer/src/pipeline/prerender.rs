@@ -10,16 +10,17 @@ use stills_model::rendition::Rendition;
 use stills_model::thumb::MediaId;
 use stills_model::time::{Span, Timestamp};
 
+use super::queue::Job;
 use super::{Anchors, Pipeline};
 use crate::catalog::Located;
 use crate::thumbs::ThumbError;
 
-/// Instants looked up in one call, to keep the catalog's threads free for others.
-const INSTANTS_PER_CALL: usize = 500;
+/// Instants in one turn: about a second of decoding, so that a recording of a whole day never holds up a scan.
+const INSTANTS_PER_TURN: usize = 40;
 
 impl Pipeline {
-    /// Renders the anchors of a recording and notes that it is done.
-    pub(super) async fn prerender(&self, timeline: &Timeline, recording: &RecordingId) {
+    /// Renders a turn's worth of a recording's anchors, and queues the next turn or notes that it is done.
+    pub(super) async fn prerender(&self, job: &Job, timeline: &Timeline, recording: &RecordingId, n_done: usize) {
         let (timeline, id) = (*timeline, recording.clone());
         let row = match self.write(move |catalog, _| catalog.row(&timeline, &id)).await {
             Ok(row) => row,
@@ -32,14 +33,32 @@ impl Pipeline {
             Anchors::EveryKeyframe => self.keyframe_instants(timeline, indexed.media, indexed.span.start).await,
             Anchors::Off => Vec::new(),
         };
+        let turn = instants.get(n_done..).unwrap_or_default();
+        let turn = &turn[..turn.len().min(INSTANTS_PER_TURN)];
         let renditions = &self.0.config.prerender.renditions;
-        if let Err(error) = self.prerender_instants(timeline, &instants, renditions).await {
+        if let Err(error) = self.prerender_instants(timeline, turn, renditions).await {
             // Prerendering saves time and is no promise: what is missing is rendered when it is asked for.
             tracing::warn!(%error, %recording, "a recording is not wholly prerendered");
+        }
+        let n_done = n_done + turn.len();
+        if n_done < instants.len() {
+            let next = Job::Prerender { timeline, recording: recording.clone(), n_done };
+            return self.0.queue.push(self.0.queue.urgency(job), next);
         }
         let (id, media) = (recording.clone(), indexed.media);
         if let Err(error) = self.write(move |catalog, now| catalog.note_prerendered(&timeline, &id, media, now)).await {
             tracing::warn!(%error, "a finished prerender could not be noted");
+        }
+    }
+
+    /// Renders a turn's worth of a listed window, and queues the rest.
+    pub(super) async fn render_listed(&self, timeline: Timeline, rendition: Rendition, instants: &[Timestamp]) {
+        let (turn, rest) = instants.split_at(instants.len().min(INSTANTS_PER_TURN));
+        if let Err(error) = self.prerender_instants(timeline, turn, &[rendition]).await {
+            return tracing::debug!(%error, "a listed window is not wholly rendered");
+        }
+        if !rest.is_empty() {
+            self.request_listed(timeline, rendition, rest.to_vec());
         }
     }
 
@@ -53,20 +72,18 @@ impl Pipeline {
         if renditions.is_empty() {
             return Ok(());
         }
-        for part in instants.chunks(INSTANTS_PER_CALL) {
-            let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
-            let window = Span { start: *first, end: *last };
-            let located = self.0.parts.thumbs.locate_all(timeline, window, part.to_vec()).await?;
-            // One keyframe may answer for several instants.
-            let distinct: BTreeMap<(MediaId, i64), Located> =
-                located.into_iter().flatten().map(|located| ((located.media, located.at_ms), located)).collect();
-            for located in distinct.into_values() {
-                match self.0.parts.thumbs.ensure(&located, renditions).await {
-                    Ok(_) => {}
-                    // One bad keyframe is not the whole recording.
-                    Err(ThumbError::Fault(fault)) => tracing::debug!(%fault, "a keyframe could not be prerendered"),
-                    Err(error) => return Err(error),
-                }
+        let (Some(first), Some(last)) = (instants.first(), instants.last()) else { return Ok(()) };
+        let window = Span { start: *first, end: *last };
+        let located = self.0.parts.thumbs.locate_all(timeline, window, instants.to_vec()).await?;
+        // One keyframe may answer for several instants.
+        let distinct: BTreeMap<(MediaId, i64), Located> =
+            located.into_iter().flatten().map(|located| ((located.media, located.at_ms), located)).collect();
+        for located in distinct.into_values() {
+            match self.0.parts.thumbs.ensure(&located, renditions).await {
+                Ok(_) => {}
+                // One bad keyframe is not the whole recording.
+                Err(ThumbError::Fault(fault)) => tracing::debug!(%fault, "a keyframe could not be prerendered"),
+                Err(error) => return Err(error),
             }
         }
         Ok(())

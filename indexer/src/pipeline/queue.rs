@@ -25,12 +25,14 @@ pub(super) enum Job {
         /// Which recording.
         recording: RecordingId,
     },
-    /// Render the anchors of a recording.
+    /// Render the anchors of a recording, a turn's worth at a time.
     Prerender {
         /// Whose camera.
         timeline: Timeline,
         /// Which recording.
         recording: RecordingId,
+        /// How many of its anchors earlier turns have done.
+        n_done: usize,
     },
     /// Render pictures that a search has listed.
     Listed {
@@ -212,7 +214,7 @@ mod tests {
 
     fn prerender(user: u8, n: u32) -> Job {
         match scan(user, n) {
-            Job::Scan { timeline, recording } => Job::Prerender { timeline, recording },
+            Job::Scan { timeline, recording } => Job::Prerender { timeline, recording, n_done: 0 },
             Job::Prerender { .. } | Job::Listed { .. } => unreachable!("a scan"),
         }
     }

@@ -58,7 +58,7 @@ impl Pipeline {
             }
         }
         let urgency = self.0.queue.urgency(&Job::Scan { timeline, recording: recording.clone() });
-        self.0.queue.push(urgency, Job::Prerender { timeline, recording });
+        self.0.queue.push(urgency, Job::Prerender { timeline, recording, n_done: 0 });
     }
 
     async fn scan_media(&self, timeline: Timeline, available: &Available) -> Result<(u64, KeyframeIndex), Fault> {

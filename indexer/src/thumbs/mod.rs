@@ -203,7 +203,12 @@ impl Thumbs {
         }
         let render = {
             let (this, located) = (self.clone(), located.clone());
-            move || async move { this.render(&located, &[rendition], class).await }
+            move || async move {
+                match this.landed(key).await {
+                    Some(body) => Ok(body),
+                    None => this.render(&located, &[rendition], class).await,
+                }
+            }
         };
         let rendered = self.0.flights.join(key, render).await.map_err(ThumbError::Fault)?;
         Ok(Picture { body: rendered, etag: key.etag(), origin: Origin::Rendered })
@@ -235,6 +240,18 @@ impl Thumbs {
         }))
     }
 
+    /// The picture that another flight stored after its caller had looked for it and before the caller's own flight
+    /// began. Looked at by the flight, so that no two of them render one picture.
+    async fn landed(&self, key: ThumbKey) -> Option<Bytes> {
+        if let Some(body) = self.0.hot.get(&key) {
+            return Some(body);
+        }
+        let cache = Arc::clone(&self.0.parts.cache);
+        let read = self.0.parts.threads.call(LOOKUP_DEADLINE, move || cache.get(&key)).await;
+        // What cannot be read is rendered; whoever looked first has logged why.
+        read.ok()?.ok()?
+    }
+
     /// Makes sure that the pictures of a keyframe are stored, rendering those that are not with one decode.
     /// Returns how many were rendered.
     ///
@@ -251,9 +268,14 @@ impl Thumbs {
         }
         let n_missing = missing.len();
         let render = {
-            let (this, located) = (self.clone(), located.clone());
+            let (this, located, first) = (self.clone(), located.clone(), *first);
             let renditions: Vec<Rendition> = missing.iter().map(|key| key.rendition).collect();
-            move || async move { this.render(&located, &renditions, Class::Batch).await }
+            move || async move {
+                match this.landed(first).await {
+                    Some(body) if renditions.len() == 1 => Ok(body),
+                    _ => this.render(&located, &renditions, Class::Batch).await,
+                }
+            }
         };
         self.0.flights.join(*first, render).await.map_err(ThumbError::Fault)?;
         Ok(n_missing)

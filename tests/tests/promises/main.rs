@@ -2,4 +2,7 @@
 
 mod fixtures;
 
+mod conditional;
+mod frame_rule;
 mod listing;
+mod one_picture;
