@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::paint::Painter;
 use super::recipe::{Codec, Container, Recipe};
@@ -48,7 +49,10 @@ impl Footage {
 /// A recipe that cannot be made, no `ffmpeg` program, or what it says.
 pub fn make(recipe: &Recipe, path: &Path) -> io::Result<Footage> {
     recipe.check().map_err(|fault| io::Error::new(io::ErrorKind::InvalidInput, fault))?;
-    let unfinished = path.with_extension(format!("{}.part", std::process::id()));
+    // Threads and processes may make the same file at once.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let unfinished = path.with_extension(format!("{}-{count}.part", std::process::id()));
     let made = encode(recipe, &unfinished).and_then(|()| std::fs::rename(&unfinished, path));
     if let Err(error) = made {
         // What is left of it may be nothing at all; the first error is the one to tell.
@@ -112,8 +116,12 @@ fn in_parallel<T: Sync>(orders: &[T], one: impl Fn(&T) -> io::Result<Footage> + 
     done.into_iter().map(|made| made.unwrap_or_else(|| Err(io::Error::other("footage was not made")))).collect()
 }
 
-/// `footage/` in Cargo's build directory, which is the one above this program that carries Cargo's tag.
-fn shelf() -> io::Result<PathBuf> {
+/// Where made files are kept: `footage/` in Cargo's build directory, which is the one above this program that carries
+/// Cargo's tag.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn shelf() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     let build = program.ancestors().find(|directory| directory.join("CACHEDIR.TAG").is_file());
     let shelf = build.map_or_else(std::env::temp_dir, Path::to_owned).join("footage");
