@@ -39,6 +39,18 @@ pub fn cpu(id: u32) -> Duration {
     tree(id).iter().map(|process| process.cpu).sum()
 }
 
+/// CPU time of the children of this process that have ended and were waited for.
+pub fn reaped_cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let ticks = |number: usize| fields.get(number - 3).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    of_ticks(ticks(16) + ticks(17))
+}
+
+fn of_ticks(ticks: u64) -> Duration {
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
+
 fn process(id: u32) -> Option<Process> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     // The name is in parentheses and may hold any byte.
@@ -47,7 +59,6 @@ fn process(id: u32) -> Option<Process> {
     let field = |number: usize| fields.get(number - 3).and_then(|field| field.parse::<u64>().ok());
     // As proc(5) numbers them: own user and system time, then that of the reaped children.
     let ticks: u64 = [14, 15, 16, 17].into_iter().filter_map(field).sum();
-    let cpu = Duration::from_secs(1) * u32::try_from(ticks).ok()? / u32::try_from(ticks_per_second()).ok()?;
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     let kibibytes = |key: &str| -> u64 {
         let line = status.lines().find_map(|line| line.strip_prefix(key));
@@ -57,14 +68,10 @@ fn process(id: u32) -> Option<Process> {
         id,
         parent: u32::try_from(field(4)?).ok()?,
         name: name.to_owned(),
-        cpu,
+        cpu: of_ticks(ticks),
         resident_bytes: kibibytes("VmRSS:") * 1024,
         resident_max_bytes: kibibytes("VmHWM:") * 1024,
     })
-}
-
-fn ticks_per_second() -> u64 {
-    rustix::param::clock_ticks_per_second()
 }
 
 #[cfg(test)]

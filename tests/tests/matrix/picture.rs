@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn differences_are_seen() {
-        let bars = |x: u32| image::Rgb(if x / 40 % 2 == 0 { [200, 30, 30] } else { [20, 60, 180] });
+        let bars = |x: u32| image::Rgb(if (x / 40).is_multiple_of(2) { [200, 30, 30] } else { [20, 60, 180] });
         let picture = RgbImage::from_fn(320, 240, |x, _| bars(x));
         let shown = Shown { pictures: BTreeMap::from([(5, picture.clone())]) };
         assert_eq!(shown.compare(5, &picture), Ok(()));
