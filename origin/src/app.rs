@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use stills_indexer::clock::Clock;
 use stills_indexer::config::auth::{ScopeName, TokenKey};
 use stills_indexer::config::{self, Config, Faults, Program};
-use stills_indexer::run::{Engine, RunError};
+use stills_indexer::run::{self, Engine, RunError};
 use thiserror::Error;
 
 use crate::auth::{Auth, AuthConfig, ClaimPointers, ConfigFault, ScopeSet, Secret, SecretSource};
@@ -17,6 +18,9 @@ use crate::{ops, serve};
 
 /// The version in metrics and the OpenAPI document.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What is left of admin requests once nothing else runs; their answers take no time.
+const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
 /// The server could not be started.
 #[derive(Debug, Error)]
@@ -119,6 +123,7 @@ fn auth_config(config: &Config) -> AuthConfig {
 pub fn load(path: Option<&std::path::Path>) -> Result<Config, AppError> {
     let config = Config::load(Program::Origin, path, config::environment()).map_err(AppError::Config)?;
     Auth::new(&auth_config(&config), Clock::system()).map_err(AppError::Auth)?;
+    run::credentials(&config)?;
     Ok(config)
 }
 
@@ -189,6 +194,9 @@ impl Running {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
             return tracing::error!(faults = faults.join("; "), "the keys are faulty; the old ones stay in force");
         }
+        if let Err(error) = self.app.engine.set_credentials(&fresh) {
+            return tracing::error!(%error, "the credentials are faulty; the old ones stay in force");
+        }
         self.app.engine.pipeline.set_retention_days(fresh.retention.days.unwrap_or(0));
         // What was bound, opened or started by the old one stays as it is until a restart.
         let kept = Config {
@@ -207,11 +215,11 @@ impl Running {
         self.app.is_draining.store(true, Ordering::Relaxed);
         let grace = self.app.config().http.drain;
         self.public.drain(grace).await;
-        self.admin.drain(std::time::Duration::ZERO).await;
+        self.admin.drain(ADMIN_DRAIN).await;
         match Arc::try_unwrap(self.app) {
             Ok(app) => app.engine.stop().await,
-            // A connection that was cut off still holds it; the journal is durable without any flushing.
-            Err(_) => tracing::warn!("stopped with requests still running"),
+            // Only a bug: every connection has ended. The journal is durable without any flushing.
+            Err(_) => tracing::error!("stopped with requests still running; the catalog is not flushed"),
         }
     }
 }

@@ -14,17 +14,22 @@ use crate::app::App;
 use crate::auth::{Credentials, Identity, Scope, Target, Users, authorize};
 use crate::reply::{Kind, Problem, Reply};
 
-/// Takes the events of one request.
-pub(crate) async fn post(app: &App, parts: &Parts, body: Bytes) -> Result<Reply, Problem> {
+/// Takes the events of one request. The body is read only for a caller who may send events at all.
+pub(crate) async fn post<B>(app: &App, parts: &Parts, read_body: B) -> Result<Reply, Problem>
+where
+    B: Future<Output = Result<Bytes, Problem>>,
+{
     let identity = app.auth.authenticate(Credentials::from_headers(&parts.headers)?, None).await?;
     authorize(&identity, Scope::RecordingsWrite, Target::Nothing)?;
+    let body = read_body.await?;
     let is_lenient = is_lenient(parts);
     let (is_notification, Parsed { events, rejected }) = parse(app, parts, &body, &identity, is_lenient)?;
     // An object store can correct nothing and would send the same again for ever.
     let is_lenient = is_lenient || is_notification;
     if !rejected.is_empty() && !is_lenient {
-        let n_rejected = rejected.len();
-        let detail = format!("{n_rejected} faults; nothing of this request was taken");
+        let n_faults = rejected.len();
+        let faults = if n_faults == 1 { "fault" } else { "faults" };
+        let detail = format!("{n_faults} {faults}; nothing of this request was taken");
         return Err(Problem::new(Kind::InvalidEvents, detail).with("errors", json!(rejected)));
     }
     let submitted = app.engine.pipeline.submit(events.into_iter().map(|(_, event)| event).collect()).await?;

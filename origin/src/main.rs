@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use stills_indexer::clock::Clock;
 use stills_indexer::config::{self, unit};
+use stills_indexer::run::RunError;
 use stills_indexer::telemetry;
 use stills_model::id::{DeviceId, UserId};
 use stills_origin::app::{self, AppError, Running};
@@ -83,7 +84,9 @@ fn main() -> ExitCode {
 fn fail(error: &AppError) -> ExitCode {
     eprintln!("{error}");
     match error {
-        AppError::Config(_) | AppError::Auth(_) => ExitCode::from(config::EXIT_CODE),
+        AppError::Config(_) | AppError::Auth(_) | AppError::Run(RunError::Credentials(_)) => {
+            ExitCode::from(config::EXIT_CODE)
+        }
         _ => ExitCode::FAILURE,
     }
 }
@@ -134,7 +137,10 @@ fn serve(path: Option<PathBuf>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(config, path)) {
+    let ended = runtime.block_on(run(config, path));
+    // Whatever still blocks a thread (a replay that was interrupted) is not waited for.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the server did not start");
@@ -148,7 +154,11 @@ async fn run(config: config::Config, path: Option<PathBuf>) -> Result<(), AppErr
     let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
         return Err(AppError::Run(std::io::Error::other("signals cannot be received").into()));
     };
-    let running = Running::start(config, path).await?;
+    let running = tokio::select! {
+        running = Running::start(config, path) => running?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     loop {
         tokio::select! {
             _ = terminate.recv() => break,

@@ -214,7 +214,17 @@ pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-fn respond(status: StatusCode, headers: HeaderMap, body: Bytes) -> HttpResponse {
+fn respond(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> HttpResponse {
+    // The first of all headers: NGINX heeds it only before `Cache-Control`.
+    if let Some(expires) = headers.get(X_ACCEL_EXPIRES).cloned() {
+        let mut sorted = HeaderMap::with_capacity(headers.len());
+        sorted.insert(X_ACCEL_EXPIRES, expires);
+        let others = headers.iter().filter(|(name, _)| *name != X_ACCEL_EXPIRES);
+        for (name, value) in others {
+            sorted.append(name, value.clone());
+        }
+        headers = sorted;
+    }
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -339,7 +349,7 @@ impl Reply {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("application/json"), body.to_string().into())
     }
 
-    /// Adds a header. Order is kept: NGINX needs `X-Accel-Expires` before `Cache-Control`.
+    /// Adds a header.
     #[must_use]
     pub(crate) fn with(mut self, name: HeaderName, value: &str) -> Self {
         insert(&mut self.headers, name, value);
@@ -374,6 +384,15 @@ mod tests {
         let body: Value = serde_json::from_slice(&body).expect("json");
         assert_eq!(body["type"], "/problems/gap");
         assert_eq!((&body["covered_before"], &body["covered_after"]), (&json!(7), &Value::Null));
+    }
+
+    #[test]
+    fn the_age_for_nginx_comes_first() {
+        let reply = Reply::ok("image/jpeg", "x").with(header::CACHE_CONTROL, "private").with(header::ETAG, "\"1\"");
+        let response = reply.with(X_ACCEL_EXPIRES, "5").into_response();
+        let names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(names[0], "x-accel-expires");
+        assert_eq!(names.len(), 4);
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl Route {
     pub(crate) const fn allow(&self) -> &'static str {
         match self {
             Self::Events => "POST, OPTIONS",
+            Self::AuthCheck => "GET, HEAD",
             Self::Unknown => "",
             _ => "GET, HEAD, OPTIONS",
         }

@@ -1,13 +1,13 @@
 //! One request: its route, its handler, and what every answer carries. The one `match` over [`Route`] is here.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use stills_indexer::telemetry;
 
 use crate::app::App;
@@ -16,6 +16,12 @@ use crate::route::Route;
 use crate::{auth_check, cors, events, openapi, ops, problems, recordings, search, thumb};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How long a body may take to arrive: NGINX, which sends it whole, needs a moment; 8 MiB over a phone's uplink fit.
+const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// The longest path and query: twice what NGINX's buffers pass on; no valid one is a tenth of it.
+const URI_LEN_MAX: usize = 16 * 1024;
 
 /// Answers one request of the public listener.
 pub(crate) async fn public(app: &App, request: Request<Incoming>) -> HttpResponse {
@@ -44,10 +50,12 @@ pub(crate) async fn public(app: &App, request: Request<Incoming>) -> HttpRespons
 }
 
 async fn answer(app: &App, route: &Route, parts: &Parts, body: Incoming) -> Result<Reply, Problem> {
+    check_head(app, parts)?;
     if matches!(route, Route::Unknown) {
         return Err(Problem::new(Kind::NotFound, "there is nothing at this path"));
     }
-    if cors::is_options(parts) {
+    // To NGINX a 2xx from there is a yes, whatever the method was.
+    if cors::is_options(parts) && !matches!(route, Route::AuthCheck) {
         return Ok(cors::options(&app.config().cors, route, parts));
     }
     if !is_allowed(route, &parts.method) {
@@ -57,7 +65,7 @@ async fn answer(app: &App, route: &Route, parts: &Parts, body: Incoming) -> Resu
     match route {
         Route::Thumb(path) => thumb::get(app, parts, path).await,
         Route::Search => search::get(app, parts).await,
-        Route::Events => events::post(app, parts, read_body(app, body).await?).await,
+        Route::Events => events::post(app, parts, read_body(app, body)).await,
         Route::Recordings => recordings::get(app, parts).await,
         Route::Devices => recordings::devices(app, parts).await,
         Route::AuthCheck => auth_check::get(app, parts).await,
@@ -65,6 +73,21 @@ async fn answer(app: &App, route: &Route, parts: &Parts, body: Incoming) -> Resu
         Route::Problem(slug) => problems::page(slug),
         Route::Unknown => Err(Problem::new(Kind::NotFound, "there is nothing at this path")),
     }
+}
+
+/// The limits on a request's head. What passes even the parser's own, larger ones never gets here: hyper answers
+/// it with a bare status.
+fn check_head(app: &App, parts: &Parts) -> Result<(), Problem> {
+    let uri_len = parts.uri.path_and_query().map_or(0, |uri| uri.as_str().len());
+    if uri_len > URI_LEN_MAX {
+        return Err(Problem::new(Kind::UriTooLong, format!("a URI may be at most {URI_LEN_MAX} bytes long")));
+    }
+    let max = app.config().http.header_bytes_max;
+    let lines = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    if lines.sum::<usize>() > max {
+        return Err(Problem::new(Kind::HeaderFieldsTooLarge, format!("headers may be at most {max} bytes long")));
+    }
+    Ok(())
 }
 
 fn is_allowed(route: &Route, method: &Method) -> bool {
@@ -77,13 +100,20 @@ fn is_allowed(route: &Route, method: &Method) -> bool {
 /// The whole body, no longer than `http.body_max`.
 async fn read_body(app: &App, body: Incoming) -> Result<Bytes, Problem> {
     let max = app.config().http.body_max;
+    let too_large = || Problem::new(Kind::ContentTooLarge, format!("a body may be at most {max} bytes long"));
+    // What announces its length need not be read to be refused.
+    if body.size_hint().lower() > max {
+        return Err(too_large());
+    }
     let limited = Limited::new(body, usize::try_from(max).unwrap_or(usize::MAX));
-    match limited.collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Problem::new(Kind::ContentTooLarge, format!("a body may be at most {max} bytes long")))
+    match tokio::time::timeout(BODY_TIME_MAX, limited.collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Problem::new(Kind::BadRequest, "the body ended early")),
+        Err(_) => {
+            let seconds = BODY_TIME_MAX.as_secs();
+            Err(Problem::new(Kind::BadRequest, format!("the body took longer than {seconds} s to arrive")))
         }
-        Err(_) => Err(Problem::new(Kind::BadRequest, "the body ended early")),
     }
 }
 
@@ -91,6 +121,6 @@ async fn read_body(app: &App, body: Incoming) -> Result<Bytes, Problem> {
 fn request_id(app: &App, headers: &HeaderMap) -> String {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let given = given.filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(is_plain));
+    let given = given.filter(|id| (8..=128).contains(&id.len()) && id.bytes().all(is_plain));
     given.map_or_else(|| app.next_request_id(), str::to_owned)
 }

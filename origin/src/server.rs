@@ -21,7 +21,11 @@ use tokio::task::JoinSet;
 use crate::reply::HttpResponse;
 
 /// Header lines of a request; NGINX passes on some dozen.
-const HEADERS_MAX: usize = 64;
+const HEADERS_MAX: usize = 128;
+
+/// What the parser takes beyond the longest head, so that a head over the limit is answered with a problem and not
+/// with hyper's bare status.
+const HEAD_MARGIN_BYTES: usize = 64 * 1024;
 
 /// What bounds connections.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +70,9 @@ impl Server {
         let Ok(mut connections) = self.task.await else { return };
         let all = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(grace, all).await.is_err() {
-            tracing::warn!(left = connections.len(), "requests were cut off: they took longer than http.drain");
+            tracing::warn!(left = connections.len(), "connections were cut off after their time to finish");
+            // Waited for, because they hold the parts that are stopped next.
+            connections.shutdown().await;
         }
     }
 }
@@ -126,7 +132,7 @@ async fn connection<S, F>(
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
-        .max_buf_size(limits.header_bytes_max.max(8192))
+        .max_buf_size(limits.header_bytes_max.saturating_add(HEAD_MARGIN_BYTES))
         .max_headers(HEADERS_MAX)
         .half_close(true);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
@@ -145,4 +151,39 @@ async fn connection<S, F>(
         tracing::debug!(%error, "a connection ended early");
     }
     drop(place);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// What requests hold must be free when the drain returns: it is stopped next.
+    #[tokio::test]
+    async fn a_drain_ends_every_connection_even_one_that_hangs() {
+        let held = Arc::new(tokio::sync::Notify::new());
+        let serve = {
+            let held = Arc::clone(&held);
+            move |_: Request<Incoming>| {
+                let held = Arc::clone(&held);
+                async move {
+                    held.notify_one();
+                    std::future::pending::<HttpResponse>().await
+                }
+            }
+        };
+        let limits =
+            Limits { connections_max: 8, header_timeout: Duration::from_secs(60), header_bytes_max: 16 * 1024 };
+        let server = Server::start(([127, 0, 0, 1], 0).into(), limits, serve).await.expect("bind");
+        let mut idle = TcpStream::connect(server.address).await.expect("connect");
+        let mut hanging = TcpStream::connect(server.address).await.expect("connect");
+        hanging.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("send");
+        held.notified().await;
+        server.drain(Duration::ZERO).await;
+        assert!(Arc::try_unwrap(held).is_ok(), "a connection still holds what its requests need");
+        for stream in [&mut idle, &mut hanging] {
+            let left = stream.read(&mut [0; 16]).await;
+            assert!(matches!(left, Ok(0) | Err(_)), "closed: {left:?}");
+        }
+    }
 }

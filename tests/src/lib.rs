@@ -1,1 +1,5 @@
-//! Placeholder.
+//! What the end-to-end tests and the demo share: footage whose pictures say when they were taken, the rules of the
+//! contract as plain models to compare against, and a harness that starts the real programs.
+
+pub mod footage;
+pub mod harness;

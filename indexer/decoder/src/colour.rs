@@ -1,6 +1,6 @@
 //! What a picture's numbers mean as colours, and how they become what a JPEG or a PNG holds.
 //!
-//! Works on pictures that are scaled already, in 16-bit fixed point: one linear step from the source's own code
+//! Works on pictures that are scaled already, in fixed point: one linear step from the source's own code
 //! values to the target's, never through a rounded middle. Transfer curves and primaries are left as they are, as
 //! browsers do with untagged pictures: HDR footage looks flat, not wrong.
 
@@ -76,9 +76,14 @@ const JPEG_FROM_RGB: [[f64; 3]; 3] =
 /// A linear map of three code values to three others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Transform {
-    /// Rows of three factors and an offset (with one half for rounding), times 65,536.
-    rows: [[i32; 4]; 3],
+    /// Rows of three factors, times 8192: as large as still fits 16 bits, so that products are made eight at once.
+    rows: [[i16; 3]; 3],
+    /// What is added to each row, with one half for rounding, times 8192.
+    offsets: [i32; 3],
 }
+
+/// Binary places of factors and offsets.
+const PLACES: u32 = 13;
 
 const IDENTITY: [[f64; 3]; 3] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
 
@@ -101,27 +106,24 @@ impl Transform {
         };
         let gain = [luma_gain, difference_gain, difference_gain];
         let zero = if differences { [black, 128.0, 128.0] } else { [0.0; 3] };
-        let mut rows = [[0; 4]; 3];
+        let (mut rows, mut offsets) = ([[0; 3]; 3], [0; 3]);
         for (index, (row, factors)) in rows.iter_mut().zip(linear).enumerate() {
             let centre = if to_jpeg && index > 0 { 128.0 } else { 0.0 };
             let mut offset = centre + 0.5;
             for column in 0..3 {
                 let factor = factors[column] * gain[column];
                 offset -= factor * zero[column];
-                row[column] = fixed(factor);
+                row[column] = i16::try_from(fixed(factor)).unwrap_or(i16::MAX);
             }
-            row[3] = fixed(offset);
+            offsets[index] = fixed(offset);
         }
-        Self { rows }
+        Self { rows, offsets }
     }
 
     /// Whether it changes nothing.
     fn is_identity(&self) -> bool {
-        let one = 1 << 16;
-        let unit = |index: usize, row: &[i32; 4]| {
-            (0..3).all(|column| row[column] == if column == index { one } else { 0 }) && row[3] >> 16 == 0
-        };
-        self.rows.iter().enumerate().all(|(index, row)| unit(index, row))
+        let one = 1 << PLACES;
+        self.rows == [[one, 0, 0], [0, one, 0], [0, 0, one]] && self.offsets.iter().all(|offset| offset >> PLACES == 0)
     }
 
     /// Changes three planes of one size in place.
@@ -131,9 +133,12 @@ impl Transform {
         }
         let samples = a.samples.iter_mut().zip(&mut b.samples).zip(&mut c.samples);
         for ((a, b), c) in samples {
-            let source = [*a, *b, *c].map(i32::from);
-            let of = |[x, y, z, offset]: [i32; 4]| byte(x * source[0] + y * source[1] + z * source[2] + offset);
-            (*a, *b, *c) = (of(self.rows[0]), of(self.rows[1]), of(self.rows[2]));
+            let [x, y, z] = [*a, *b, *c];
+            let of = |row: usize| {
+                let [p, q, r] = self.rows[row];
+                byte(times(p, x) + times(q, y) + times(r, z) + self.offsets[row])
+            };
+            (*a, *b, *c) = (of(0), of(1), of(2));
         }
     }
 
@@ -150,31 +155,31 @@ impl Transform {
         } else {
             let pairs = u.samples.iter().zip(&v.samples);
             let shift: Vec<i32> =
-                pairs.map(|(&u, &v)| luma_row[1] * i32::from(u) + luma_row[2] * i32::from(v) + luma_row[3]).collect();
+                pairs.map(|(&u, &v)| times(luma_row[1], u) + times(luma_row[2], v) + self.offsets[0]).collect();
             shift_luma(luma, &shift, u.width, luma_row[0]);
         }
         for (u, v) in u.samples.iter_mut().zip(&mut v.samples) {
-            let (from_u, from_v) = (i32::from(*u), i32::from(*v));
-            *u = byte(u_row[1] * from_u + u_row[2] * from_v + u_row[3]);
-            *v = byte(v_row[1] * from_u + v_row[2] * from_v + v_row[3]);
+            let (from_u, from_v) = (*u, *v);
+            *u = byte(times(u_row[1], from_u) + times(u_row[2], from_v) + self.offsets[1]);
+            *v = byte(times(v_row[1], from_u) + times(v_row[2], from_v) + self.offsets[2]);
         }
     }
 
     /// Changes the luma of a picture without colour in place.
     pub(crate) fn apply_luma(&self, luma: &mut Plane) {
-        let [gain, u, v, offset] = self.rows[0];
-        let offset = offset + (u + v) * 128;
+        let [gain, u, v] = self.rows[0];
+        let offset = self.offsets[0] + times(u, 128) + times(v, 128);
         for sample in &mut luma.samples {
-            *sample = byte(gain * i32::from(*sample) + offset);
+            *sample = byte(times(gain, *sample) + offset);
         }
     }
 }
 
 /// Adds `shift`, a plane of half the size and `width`, to `gain` times the luma, as JPEG readers enlarge differences:
 /// three parts of the nearer sample and one of the next, both ways. What they add for colour is so taken off exactly.
-fn shift_luma(luma: &mut Plane, shift: &[i32], width: usize, gain: i32) {
+fn shift_luma(luma: &mut Plane, shift: &[i32], width: usize, gain: i16) {
     let last = shift.len() / width - 1;
-    let mut column = vec![0; width + 2];
+    let (mut column, mut wide) = (vec![0; width + 2], vec![[0; 2]; width]);
     for (y, row) in luma.samples.chunks_exact_mut(luma.width).enumerate() {
         let (near, next) = (y / 2, if y % 2 == 0 { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(last) });
         let rows = shift[near * width..][..width].iter().zip(&shift[next * width..][..width]);
@@ -183,11 +188,11 @@ fn shift_luma(luma: &mut Plane, shift: &[i32], width: usize, gain: i32) {
         }
         column[0] = column[1];
         column[width + 1] = column[width];
-        for (pair, around) in row.chunks_mut(2).zip(column.windows(3)) {
-            let shifts = [(3 * around[1] + around[0]) >> 2, (3 * around[1] + around[2]) >> 2];
-            for (sample, shift) in pair.iter_mut().zip(shifts) {
-                *sample = byte(gain * i32::from(*sample) + shift);
-            }
+        for (pair, around) in wide.iter_mut().zip(column.windows(3)) {
+            *pair = [(3 * around[1] + around[0]) >> 2, (3 * around[1] + around[2]) >> 2];
+        }
+        for (sample, shift) in row.iter_mut().zip(wide.as_flattened()) {
+            *sample = byte(times(gain, *sample) + shift);
         }
     }
 }
@@ -213,12 +218,16 @@ fn product(a: [[f64; 3]; 3], b: [[f64; 3]; 3]) -> [[f64; 3]; 3] {
 
 #[expect(clippy::cast_possible_truncation, reason = "factors are below 3, offsets below 600")]
 fn fixed(value: f64) -> i32 {
-    (value * 65_536.0).round() as i32
+    (value * f64::from(1 << PLACES)).round() as i32
+}
+
+fn times(factor: i16, sample: u8) -> i32 {
+    i32::from(factor) * i32::from(sample)
 }
 
 #[expect(clippy::cast_sign_loss, reason = "clamped to a byte")]
 fn byte(value: i32) -> u8 {
-    (value >> 16).clamp(0, 255) as u8
+    (value >> PLACES).clamp(0, 255) as u8
 }
 
 #[cfg(test)]

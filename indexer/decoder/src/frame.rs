@@ -42,6 +42,7 @@ fn decoder_names(codec: Codec) -> &'static [&'static CStr] {
 pub(crate) struct Decoder {
     config: DecoderConfig,
     context: NonNull<ffi::AVCodecContext>,
+    size: (usize, usize),
 }
 
 impl Decoder {
@@ -58,7 +59,7 @@ impl Decoder {
         // SAFETY: `codec` is a registered decoder; null is checked for.
         let context = unsafe { ffi::avcodec_alloc_context3(codec.as_ptr()) };
         let context = NonNull::new(context).ok_or_else(out_of_memory)?;
-        let decoder = Self { config: config.clone(), context };
+        let mut decoder = Self { config: config.clone(), context, size: (0, 0) };
         // SAFETY: the context was made above and is not open yet: its fields may be set. The extradata is allocated by
         // FFmpeg's allocator, zeroed, with the padding that bit readers need, and is freed with the context.
         let opened = unsafe {
@@ -84,6 +85,9 @@ impl Decoder {
             let detail = format!("the {name} decoder refuses the recording's parameters: {}", error_text(opened));
             return Err(Fault::new(FaultKind::Damaged, detail));
         }
+        // SAFETY: the context is open.
+        let (width, height) = unsafe { ((*context.as_ptr()).width, (*context.as_ptr()).height) };
+        decoder.size = (usize::try_from(width).unwrap_or(0), usize::try_from(height).unwrap_or(0));
         Ok(decoder)
     }
 
@@ -92,11 +96,10 @@ impl Decoder {
         self.config == *config
     }
 
-    /// The coded size as far as it is known: from the parameter sets, the last picture or the container; else 0.
+    /// The coded size that the configuration tells (parameter sets before container), or (0, 0). Never that of a
+    /// picture decoded before: what a keyframe looks like must not depend on what was shown before it.
     pub(crate) fn size(&self) -> (usize, usize) {
-        // SAFETY: the context is valid while `self` lives.
-        let ctx = unsafe { self.context.as_ref() };
-        (usize::try_from(ctx.width).unwrap_or(0), usize::try_from(ctx.height).unwrap_or(0))
+        self.size
     }
 
     /// Decodes `packets`, all there is, to one picture: the first of one packet, the last whole one of several (a

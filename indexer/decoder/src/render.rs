@@ -163,7 +163,7 @@ fn shape(picture: &Picture, config: &DecoderConfig) -> Shape {
 fn may_skip_loop_filter((width, height): (usize, usize), packets: usize, renditions: &[Rendition]) -> bool {
     let largest = renditions.iter().map(|rendition| match (rendition.width, rendition.height) {
         (0, 0) => usize::MAX,
-        // One side follows from the other: no picture is more than twice as long as it is wide for long.
+        // The other side follows from the picture's shape; twice the given one is more than common shapes need.
         (0, side) | (side, 0) => usize::from(side) * usize::from(side) * 2,
         (width, height) => usize::from(width) * usize::from(height),
     });

@@ -231,7 +231,6 @@ mod tests {
 
     #[test]
     fn panics_are_faults_of_ours() {
-        #[expect(clippy::panic, reason = "what is tested")]
         let reply = attempt(|| panic!("as media made it"));
         assert!(matches!(reply, Reply::Failed(fault) if fault.kind == FaultKind::Internal));
     }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use stills_model::coverage::Coverage;
-use stills_model::fault::Fault;
+use stills_model::fault::{Fault, FaultKind};
 use stills_model::id::{RecordingId, Timeline};
 use stills_model::keyframe::nearer;
 use stills_model::keyframe_index::KeyframePage;
@@ -281,6 +281,9 @@ impl Locator<'_> {
             if let Some(fault) = row.and_then(|row| row.fault) {
                 return Ok(Missing::Failed(fault));
             }
+        }
+        if in_state(State::Gone).is_some() {
+            return Ok(Missing::Failed(Fault::new(FaultKind::Gone, "the recording's media is gone")));
         }
         if in_state(State::Deleted).is_some() {
             return Ok(Missing::Deleted);

@@ -1,10 +1,13 @@
 //! The catalog against brute-force models: any order of events gives one state; the frame rule picks one keyframe.
 
+mod lifecycle;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use stills_model::coverage::{Coverage, Stretch};
 use stills_model::event::{Available, Event, EventKind, EventOrder};
+use stills_model::fault::FaultKind;
 use stills_model::id::{DeviceId, RecordingId, Timeline, UserId};
 use stills_model::keyframe::{ByteRange, Codec, DecoderConfig, Keyframe, Orientation, Packaging};
 use stills_model::keyframe_index::KeyframeIndex;
@@ -93,8 +96,16 @@ fn scan_all(catalog: &Catalog) {
         let len_ms = available.span().map_or(3000, |span| span.len_ms());
         let instants: Vec<i64> = (0..=len_ms / 400).map(|n| n * 400).collect();
         let index = index(&instants, len_ms);
-        let finished =
-            Finished { timeline, recording, start: available.start, order, media_len: 1, is_complete: true, index };
+        let finished = Finished {
+            timeline,
+            recording,
+            start: available.start,
+            order,
+            media_len: 1,
+            head: [0; 16],
+            is_complete: true,
+            index,
+        };
         assert_eq!(Finished::decode(&finished.encode()).as_ref(), Ok(&finished));
         catalog.finish(&finished, NOW).expect("finish");
         let indexed = catalog.row(&timeline, &finished.recording).expect("row").and_then(|row| row.indexed);
@@ -228,7 +239,7 @@ proptest! {
             let keyframes: Vec<i64> = keyframes.iter().copied().collect();
             let index = index(&keyframes, *len);
             let order = event.order;
-            let finished = Finished { timeline: timeline(1), recording: recording(n), start: at(0), order, media_len: 1, is_complete: true, index };
+            let finished = Finished { timeline: timeline(1), recording: recording(n), start: at(0), order, media_len: 1, head: [0; 16], is_complete: true, index };
             catalog.finish(&finished, NOW).expect("finish");
             footage.push((recording(n), Span { start: at(*start), end: at(start + len) }, keyframes));
         }
@@ -281,6 +292,7 @@ fn finish(catalog: &Catalog, event: &Event, n: u8, len_ms: i64) {
         start: at(0),
         order,
         media_len: 1,
+        head: [0; 16],
         is_complete: true,
         index,
     };
@@ -327,6 +339,7 @@ fn epochs_rise_only_when_shown_instants_change() {
                     start: at(start),
                     order,
                     media_len: 1,
+                    head: [0; 16],
                     is_complete: true,
                     index,
                 },
@@ -387,4 +400,32 @@ fn pictures_near_the_end_are_settled_only_when_nothing_more_is_expected() {
     assert!(is_settled(4000, at(11_000)));
     assert!(!is_settled(9900, at(11_000)));
     assert!(is_settled(9900, at(10_000 + 3_600_000)));
+}
+
+#[test]
+fn a_recording_without_media_shows_what_is_stored_and_then_leaves() {
+    let dir = tempfile::tempdir().expect("dir");
+    let catalog = open(&dir);
+    let first = event(1, 1, available(1, 0, Some(10_000)));
+    catalog.apply(&first, NOW).expect("apply");
+    finish(&catalog, &first, 1, 10_000);
+    let media =
+        catalog.row(&timeline(1), &recording(1)).expect("row").and_then(|row| row.indexed).expect("indexed").media;
+    let gone = |stored: &[i64]| {
+        let stored = stored.iter().copied().collect();
+        catalog.note_gone(&timeline(1), &recording(1), media, &stored, NOW).expect("gone");
+    };
+    let shown_at = |ms: i64| shown(&catalog.locate(timeline(1), at(ms), NOW).expect("locate")).map(|(t, _)| t);
+    gone(&[2000, 8000]);
+    assert_eq!([shown_at(0), shown_at(5500), shown_at(9000)], [Some(at(2000)), Some(at(8000)), Some(at(8000))]);
+    assert_eq!(visible(&catalog).0[0].2, State::Gone);
+    gone(&[]);
+    assert_eq!(visible(&catalog).1, []);
+    let located = catalog.locate(timeline(1), at(5000), NOW).expect("locate");
+    assert!(matches!(located, Err(Missing::Failed(fault)) if fault.kind == FaultKind::Gone));
+    // A later event tries again.
+    let again = event(2, 2, available(1, 0, Some(10_000)));
+    catalog.apply(&again, NOW).expect("apply");
+    finish(&catalog, &again, 1, 10_000);
+    assert_eq!(shown_at(0), Some(at(0)));
 }

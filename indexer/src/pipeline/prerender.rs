@@ -4,42 +4,93 @@
 //! pictures stored. One decode makes all configured renditions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use stills_model::fault::FaultKind;
 use stills_model::id::{RecordingId, Timeline};
 use stills_model::rendition::Rendition;
 use stills_model::thumb::MediaId;
 use stills_model::time::{Span, Timestamp};
 
+use super::queue::{Job, Queue};
 use super::{Anchors, Pipeline};
 use crate::catalog::Located;
 use crate::thumbs::ThumbError;
 
-/// Instants looked up in one call, to keep the catalog's threads free for others.
-const INSTANTS_PER_CALL: usize = 500;
+/// The pause after the decoders or the stores had no room: what is stored by then is not rendered again.
+const BUSY_PAUSE: Duration = Duration::from_secs(5);
+
+/// Instants in one turn: about a second of decoding, so that a recording of a whole day never holds up a scan.
+const INSTANTS_PER_TURN: usize = 40;
+
+/// What a turn has left to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// This many anchors are done, others are left.
+    More(usize),
+    /// Nothing, or nothing now.
+    Done,
+}
 
 impl Pipeline {
-    /// Renders the anchors of a recording and notes that it is done.
-    pub(super) async fn prerender(&self, timeline: &Timeline, recording: &RecordingId) {
+    /// Takes one turn, and queues the next.
+    pub(super) async fn prerender_turn(&self, job: &Job, timeline: &Timeline, recording: &RecordingId, n_done: usize) {
+        if let Turn::More(n_done) = self.prerender(timeline, recording, n_done).await {
+            let next = Job::Prerender { timeline: *timeline, recording: recording.clone(), n_done };
+            self.0.queue.push(self.0.queue.urgency(job), next);
+        }
+    }
+
+    /// Renders a turn's worth of a recording's anchors behind the first `n_done`, and notes when all are done.
+    pub(super) async fn prerender(&self, timeline: &Timeline, recording: &RecordingId, n_done: usize) -> Turn {
         let (timeline, id) = (*timeline, recording.clone());
         let row = match self.write(move |catalog, _| catalog.row(&timeline, &id)).await {
             Ok(row) => row,
-            Err(error) => return tracing::error!(%error, "a recording to prerender could not be looked up"),
+            Err(error) => {
+                tracing::error!(%error, "a recording to prerender could not be looked up");
+                return Turn::Done;
+            }
         };
         let indexed = row.filter(|row| !row.removed && row.to_prerender).and_then(|row| row.indexed);
-        let Some(indexed) = indexed else { return };
+        let Some(indexed) = indexed else { return Turn::Done };
         let instants = match self.0.config.prerender.anchors {
             Anchors::Every(interval_ms) => anchors_of(&indexed.span, interval_ms),
             Anchors::EveryKeyframe => self.keyframe_instants(timeline, indexed.media, indexed.span.start).await,
             Anchors::Off => Vec::new(),
         };
+        let turn = instants.get(n_done..).unwrap_or_default();
+        let turn = &turn[..turn.len().min(INSTANTS_PER_TURN)];
         let renditions = &self.0.config.prerender.renditions;
-        if let Err(error) = self.prerender_instants(timeline, &instants, renditions).await {
+        let rendered = self.prerender_instants(timeline, turn, renditions).await;
+        if let Err(ThumbError::Busy) = rendered {
+            let job = Job::Prerender { timeline, recording: recording.clone(), n_done };
+            Queue::push_later(Arc::clone(&self.0), BUSY_PAUSE, job);
+            return Turn::Done;
+        }
+        if let Err(error) = rendered {
             // Prerendering saves time and is no promise: what is missing is rendered when it is asked for.
             tracing::warn!(%error, %recording, "a recording is not wholly prerendered");
+        }
+        let n_done = n_done + turn.len();
+        if n_done < instants.len() {
+            return Turn::More(n_done);
         }
         let (id, media) = (recording.clone(), indexed.media);
         if let Err(error) = self.write(move |catalog, now| catalog.note_prerendered(&timeline, &id, media, now)).await {
             tracing::warn!(%error, "a finished prerender could not be noted");
+        }
+        Turn::Done
+    }
+
+    /// Renders a turn's worth of a listed window, and queues the rest.
+    pub(super) async fn render_listed(&self, timeline: Timeline, rendition: Rendition, instants: &[Timestamp]) {
+        let (turn, rest) = instants.split_at(instants.len().min(INSTANTS_PER_TURN));
+        if let Err(error) = self.prerender_instants(timeline, turn, &[rendition]).await {
+            return tracing::debug!(%error, "a listed window is not wholly rendered");
+        }
+        if !rest.is_empty() {
+            self.request_listed(timeline, rendition, rest.to_vec());
         }
     }
 
@@ -53,20 +104,19 @@ impl Pipeline {
         if renditions.is_empty() {
             return Ok(());
         }
-        for part in instants.chunks(INSTANTS_PER_CALL) {
-            let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
-            let window = Span { start: *first, end: *last };
-            let located = self.0.parts.thumbs.locate_all(timeline, window, part.to_vec()).await?;
-            // One keyframe may answer for several instants.
-            let distinct: BTreeMap<(MediaId, i64), Located> =
-                located.into_iter().flatten().map(|located| ((located.media, located.at_ms), located)).collect();
-            for located in distinct.into_values() {
-                match self.0.parts.thumbs.ensure(&located, renditions).await {
-                    Ok(_) => {}
-                    // One bad keyframe is not the whole recording.
-                    Err(ThumbError::Fault(fault)) => tracing::debug!(%fault, "a keyframe could not be prerendered"),
-                    Err(error) => return Err(error),
-                }
+        let (Some(first), Some(last)) = (instants.first(), instants.last()) else { return Ok(()) };
+        let window = Span { start: *first, end: *last };
+        let located = self.0.parts.thumbs.locate_all(timeline, window, instants.to_vec()).await?;
+        // One keyframe may answer for several instants.
+        let distinct: BTreeMap<(MediaId, i64), Located> =
+            located.into_iter().flatten().map(|located| ((located.media, located.at_ms), located)).collect();
+        for located in distinct.into_values() {
+            match self.0.parts.thumbs.ensure(&located, renditions).await {
+                Ok(_) => {}
+                Err(ThumbError::Fault(fault)) if fault.kind == FaultKind::Busy => return Err(ThumbError::Busy),
+                // One bad keyframe is not the whole recording.
+                Err(ThumbError::Fault(fault)) => tracing::debug!(%fault, "a keyframe could not be prerendered"),
+                Err(error) => return Err(error),
             }
         }
         Ok(())

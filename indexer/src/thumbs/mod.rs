@@ -11,19 +11,19 @@ pub mod age;
 mod flight;
 mod render;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use stills_model::fault::Fault;
-use stills_model::id::Timeline;
+use stills_model::id::{RecordingId, Timeline};
 use stills_model::rendition::Rendition;
 use stills_model::thumb::{ETag, MediaId, RENDER_VERSION, ThumbKey};
 use stills_model::time::{Span, Timestamp};
 use thiserror::Error;
 
-use crate::cache::DiskCache;
+use crate::cache::{CacheError, DiskCache};
 use crate::catalog::{Catalog, CatalogError, Located, Missing};
 use crate::clock::Clock;
 use crate::decode::{Class, DecodePool};
@@ -37,8 +37,11 @@ use flight::Flights;
 /// A look-up that takes longer has a store that is not well: better an error now.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Punching out the pictures of one media, of which there may be thousands.
+/// Punching out the pictures of some media, of which there may be thousands.
 const PURGE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Media whose pictures are punched out in one call.
+const PURGED_PER_CALL: usize = 512;
 
 /// Why there is no picture.
 #[derive(Debug, Clone, Error)]
@@ -113,6 +116,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Bytes of encoded pictures kept in memory.
     pub hot_bytes: u64,
+    /// The renditions that are rendered ahead of time: what is left to show when media is gone.
+    pub prerendered: Vec<Rendition>,
 }
 
 /// The read path.
@@ -201,7 +206,12 @@ impl Thumbs {
         }
         let render = {
             let (this, located) = (self.clone(), located.clone());
-            move || async move { this.render(&located, &[rendition], class).await }
+            move || async move {
+                match this.landed(key).await {
+                    Some(body) => Ok(body),
+                    None => this.render(&located, &[rendition], class).await,
+                }
+            }
         };
         let rendered = self.0.flights.join(key, render).await.map_err(ThumbError::Fault)?;
         Ok(Picture { body: rendered, etag: key.etag(), origin: Origin::Rendered })
@@ -233,6 +243,18 @@ impl Thumbs {
         }))
     }
 
+    /// The picture that another flight stored after its caller had looked for it and before the caller's own flight
+    /// began. Looked at by the flight, so that no two of them render one picture.
+    async fn landed(&self, key: ThumbKey) -> Option<Bytes> {
+        if let Some(body) = self.0.hot.get(&key) {
+            return Some(body);
+        }
+        let cache = Arc::clone(&self.0.parts.cache);
+        let read = self.0.parts.threads.call(LOOKUP_DEADLINE, move || cache.get(&key)).await;
+        // What cannot be read is rendered; whoever looked first has logged why.
+        read.ok()?.ok()?
+    }
+
     /// Makes sure that the pictures of a keyframe are stored, rendering those that are not with one decode.
     /// Returns how many were rendered.
     ///
@@ -249,12 +271,50 @@ impl Thumbs {
         }
         let n_missing = missing.len();
         let render = {
-            let (this, located) = (self.clone(), located.clone());
+            let (this, located, first) = (self.clone(), located.clone(), *first);
             let renditions: Vec<Rendition> = missing.iter().map(|key| key.rendition).collect();
-            move || async move { this.render(&located, &renditions, Class::Batch).await }
+            move || async move {
+                match this.landed(first).await {
+                    Some(body) if renditions.len() == 1 => Ok(body),
+                    _ => this.render(&located, &renditions, Class::Batch).await,
+                }
+            }
         };
         self.0.flights.join(*first, render).await.map_err(ThumbError::Fault)?;
         Ok(n_missing)
+    }
+
+    /// Notes that a recording's media is gone: from now on it shows what is stored of it, and nothing once that is
+    /// evicted. Doing it again finds out what is left.
+    ///
+    /// # Errors
+    /// [`ThumbError::Store`] when catalog or disk cache fail.
+    pub async fn note_gone(
+        &self,
+        timeline: Timeline,
+        recording: RecordingId,
+        media: MediaId,
+    ) -> Result<(), ThumbError> {
+        let (cache, renditions) = (Arc::clone(&self.0.parts.cache), self.0.parts.prerendered.clone());
+        let list = move || {
+            // What is listed must be servable in every rendition that is promised ahead of time.
+            let mut stored: Option<BTreeSet<i64>> = None;
+            for rendition in &renditions {
+                let of: BTreeSet<i64> =
+                    cache.stored(&timeline, &media, rendition, RENDER_VERSION)?.into_iter().collect();
+                stored = Some(stored.map_or(of.clone(), |all| all.intersection(&of).copied().collect()));
+            }
+            Ok::<_, CacheError>(stored.unwrap_or_default())
+        };
+        let stored = self.0.parts.threads.call(PURGE_DEADLINE, list).await?;
+        let stored = stored.map_err(|error| ThumbError::Store(error.to_string()))?;
+        let now = self.0.parts.clock.now();
+        self.ask(move |catalog| catalog.note_gone(&timeline, &recording, media, &stored, now)).await
+    }
+
+    /// How many volumes the disk cache has evicted so far.
+    pub fn n_evicted(&self) -> u64 {
+        self.0.parts.cache.stats().evicted_volumes
     }
 
     /// Forgets all pictures of these media: from memory and from the disk, before this returns.
@@ -268,9 +328,9 @@ impl Thumbs {
                 self.0.hot.invalidate(&*key);
             }
         }
-        for (timeline, media) in media {
-            let cache = Arc::clone(&self.0.parts.cache);
-            let remove = move || cache.remove_media(&timeline, &media);
+        for some in media.chunks(PURGED_PER_CALL) {
+            let (cache, some) = (Arc::clone(&self.0.parts.cache), some.to_vec());
+            let remove = move || cache.remove_many(&some);
             let removed = self.0.parts.threads.call(PURGE_DEADLINE, remove).await?;
             removed.map_err(|error| ThumbError::Store(error.to_string()))?;
         }

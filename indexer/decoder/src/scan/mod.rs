@@ -44,7 +44,7 @@ pub trait Media {
 ///
 /// The index is always that of the whole file: with the `resume` of an earlier scan only what came since is read, and
 /// the keyframes found before come out of `resume`. What is incomplete at the end of a growing file is left for later.
-/// A `resume` that is malformed or does not fit the file means a full scan. A file with pictures but without a keyframe
+/// A `resume` takes about 12 bytes a keyframe; one that is malformed or does not fit the file means a full scan. A file with pictures but without a keyframe
 /// gives an index without keyframes.
 ///
 /// # Errors
@@ -54,12 +54,15 @@ pub fn scan(media: &mut dyn Media, growing: bool, resume: &[u8]) -> Result<Keyfr
         return Err(damaged("the file is empty"));
     }
     let mut window = Window::new(media);
-    match Container::of(&mut window)? {
+    match Container::of(&mut window, growing)? {
         Container::Mp4 => mp4::scan(&mut window, growing, resume),
         Container::Mkv => mkv::scan(&mut window, growing, resume),
         Container::Ts(layout) => ts::scan(&mut window, layout, growing, resume),
     }
 }
+
+/// Bytes that tell any container that is read here.
+const TELLING_LEN: usize = 2048;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Container {
@@ -70,7 +73,7 @@ enum Container {
 }
 
 impl Container {
-    fn of(window: &mut Window<'_>) -> Result<Self, Fault> {
+    fn of(window: &mut Window<'_>, growing: bool) -> Result<Self, Fault> {
         let head = window.up_to(0, 4096)?.to_vec();
         if mp4::begins(&head) {
             return Ok(Self::Mp4);
@@ -85,6 +88,9 @@ impl Container {
         }
         if let Some(layout) = ts::layout(window.up_to(0, ts::HEAD_LEN)?) {
             return Ok(Self::Ts(layout));
+        }
+        if growing && head.len() < TELLING_LEN {
+            return Err(damaged("the growing file is too short yet to tell what it is"));
         }
         Err(unsupported("the file is not MP4, MPEG-TS or Matroska"))
     }
@@ -106,4 +112,62 @@ fn too_large(detail: impl Into<String>) -> Fault {
 /// himself.
 fn check_sum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    struct Memory(Vec<u8>);
+
+    impl Media for Memory {
+        fn len(&self) -> u64 {
+            self.0.len() as u64
+        }
+        fn read(&mut self, offset: u64, len: u32) -> Result<Vec<u8>, Fault> {
+            let from = usize::try_from(offset).expect("offset");
+            Ok(self.0[from..from + len as usize].to_vec())
+        }
+    }
+
+    /// Bytes that a parser of these containers goes into: pieces of headers with anything between.
+    fn media() -> impl Strategy<Value = Vec<u8>> {
+        let pieces: Vec<&[u8]> = vec![
+            b"\0\0\0\x18ftypisom\0\0\0\0isommp42",
+            b"\0\0\x01\0moov",
+            b"\0\0\0\x80trak",
+            b"\0\0\0\x60mdia\0\0\0\x40minf\0\0\0\x30stbl",
+            b"\0\0\0\x40moof\0\0\0\x38traf\0\0\0\x14trun\0\0\x02\x05\xff\xff\xff\xff",
+            b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff",
+            b"\x16\x54\xae\x6b\x93\xae\x91\xd7\x81\x01\x83\x81\x01\x86\x85V_VP8\xe0\x80",
+            b"\x1f\x43\xb6\x75\xff\xe7\x81\x05\xa3\x86\x81\0\0\x80\x01\x02",
+            b"\xa0\x8a\xa1\x84\x81\0\0\x06\x9b\x81\x01",
+            b"\x47\x40\x00\x10\x00\x00\xb0\x0d\0\x01\xc1\0\0\0\x01\xe0\x20",
+            b"\0\0\x01\xe0\0\0\x80\x80\x05\x21\0\x01\0\x01",
+        ];
+        let piece = prop_oneof![
+            prop::sample::select(pieces).prop_map(<[u8]>::to_vec),
+            prop::collection::vec(any::<u8>(), 0..40),
+            (any::<u8>(), 0usize..400).prop_map(|(byte, len)| vec![byte; len]),
+        ];
+        prop::collection::vec(piece, 1..20).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_an_index_or_a_fault(bytes in media(), resume: Vec<u8>, growing: bool) {
+            if let Err(fault) = scan(&mut Memory(bytes), growing, &resume) {
+                prop_assert_ne!(fault.kind, FaultKind::Internal);
+            }
+        }
+
+        #[test]
+        fn any_resume_of_this_version_is_taken_or_refused(kind in 0usize..3, rest: Vec<u8>) {
+            let magic: &[u8] = [&b"\x01MP4"[..], b"\x01TS", b"\x01MKV"][kind];
+            let mut bytes = b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff".to_vec();
+            bytes.extend(b"\x16\x54\xae\x6b\x91\xae\x8f\xd7\x81\x01\x83\x81\x01\x86\x85V_VP8\xe0\x80");
+            let _ = scan(&mut Memory(bytes), true, &[magic, &rest].concat());
+        }
+    }
 }

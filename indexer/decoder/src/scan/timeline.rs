@@ -8,8 +8,8 @@ use stills_model::keyframe_index::{KeyframeIndex, RANGES_MAX};
 
 use super::too_large;
 
-/// Keyframes in one file: 24 h of all-intra video at 23 pictures a second.
-const KEYFRAMES_MAX: usize = 2_000_000;
+/// Keyframes in one file: 24 h of all-intra video at 17 pictures a second; with its resume it still fits one message.
+const KEYFRAMES_MAX: usize = 1_500_000;
 
 /// Configurations in one file; real files have one, a camera that changes its mode a few.
 const CONFIGS_MAX: usize = 1024;
@@ -79,7 +79,7 @@ impl Timeline {
 
     /// The place of `config`, equal ones shared.
     pub(super) fn config(&mut self, config: &DecoderConfig) -> Result<u16, Fault> {
-        let place = self.configs.iter().position(|known| known == config).unwrap_or_else(|| {
+        let place = self.configs.iter().rposition(|known| known == config).unwrap_or_else(|| {
             self.configs.push(config.clone());
             self.configs.len() - 1
         });

@@ -59,8 +59,9 @@ pub(super) fn verify(
     samples: &mut [Sample],
     trust: &mut Trust,
 ) -> Result<(), Fault> {
+    let mut looker = Looker::new(configs);
     if *trust == Trust::Open {
-        *trust = judge(window, configs, samples)?;
+        *trust = judge(window, &mut looker, samples)?;
     }
     if matches!(trust, Trust::Open | Trust::Flags) {
         return Ok(());
@@ -75,10 +76,10 @@ pub(super) fn verify(
         if looks > LOOKS_MAX {
             return Err(too_large(format!("the keyframe flags are wrong, and the file has over {LOOKS_MAX} samples")));
         }
-        let found = look(window, configs, &sample)?;
+        let found = looker.look(window, &sample)?;
         let mut access = access(found, all);
         if let (Access::Alone, Some(field), Some(next)) = (access, found.field, samples.get(place + 1)) {
-            let second = look(window, configs, next)?.field;
+            let second = looker.look(window, next)?.field;
             if second.is_some_and(|second| field.pairs_with(second)) {
                 access = Access::FirstField;
             }
@@ -99,7 +100,7 @@ pub(super) fn verify(
 /// without listing the samples between.
 pub(super) fn flags_hold(window: &mut Window<'_>, configs: &[DecoderConfig], keys: &[Sample]) -> Result<bool, Fault> {
     let Some(sample) = keys.get(1).or(keys.first()) else { return Ok(true) };
-    let found = look(window, configs, sample)?;
+    let found = Looker::new(configs).look(window, sample)?;
     Ok(access(found, false) == Access::Alone && found.field.is_none())
 }
 
@@ -117,16 +118,16 @@ fn access(look: Look, all: bool) -> Access {
 }
 
 /// Finds out whom to believe from the flags and a few looks.
-fn judge(window: &mut Window<'_>, configs: &[DecoderConfig], samples: &[Sample]) -> Result<Trust, Fault> {
+fn judge(window: &mut Window<'_>, looker: &mut Looker<'_>, samples: &[Sample]) -> Result<Trust, Fault> {
     let Some(first) = samples.first() else { return Ok(Trust::Open) };
-    let codec = configs.get(usize::from(first.config)).map(|config| config.codec);
+    let codec = looker.configs.get(usize::from(first.config)).map(|config| config.codec);
     if !matches!(codec, Some(Codec::H264 | Codec::Hevc | Codec::Mpeg4 | Codec::Mpeg2)) {
         return Ok(Trust::Flags);
     }
     let flagged: Vec<&Sample> = samples.iter().filter(|sample| sample.access != Access::None).collect();
     if flagged.len() == samples.len() && samples.len() >= SUSPECT_LEN {
         for sample in samples.iter().take(SUSPECT_LEN) {
-            let found = look(window, configs, sample)?;
+            let found = looker.look(window, sample)?;
             if access(found, true) == Access::None && found.kind.is_some() || found.field.is_some() {
                 return Ok(Trust::Bitstream);
             }
@@ -138,7 +139,7 @@ fn judge(window: &mut Window<'_>, configs: &[DecoderConfig], samples: &[Sample])
         let few = samples.len() < SUSPECT_LEN;
         return Ok(if few { Trust::Open } else { Trust::Bitstream });
     };
-    let found = look(window, configs, sample)?;
+    let found = looker.look(window, sample)?;
     Ok(match access(found, false) {
         Access::None => Trust::Bitstream,
         Access::Gradual(_) => Trust::FlagsAndBitstream,
@@ -149,21 +150,39 @@ fn judge(window: &mut Window<'_>, configs: &[DecoderConfig], samples: &[Sample])
     })
 }
 
-/// What the head of a sample says.
-fn look(window: &mut Window<'_>, configs: &[DecoderConfig], sample: &Sample) -> Result<Look, Fault> {
-    let Some(config) = configs.get(usize::from(sample.config)) else { return Ok(Look::default()) };
-    let Packaging::Samples { prefix } = &config.packaging else { return Ok(Look::default()) };
-    if !prefix.is_empty() {
-        return Ok(Look::default());
+/// Looks at the heads of samples; extradata are read once per configuration.
+struct Looker<'c> {
+    configs: &'c [DecoderConfig],
+    parsed: Vec<Option<Parsed>>,
+}
+
+/// The parameter sets in extradata and the length size of NAL units; neither for samples with start codes.
+type Parsed = Option<(Sets, usize)>;
+
+impl<'c> Looker<'c> {
+    fn new(configs: &'c [DecoderConfig]) -> Self {
+        Self { configs, parsed: vec![None; configs.len()] }
     }
-    match bitstream::configured(config.codec, &config.extradata) {
-        Some((mut sets, length_size)) => {
-            let units = heads(window, config.codec, sample, length_size)?;
-            Ok(bitstream::look(config.codec, units.iter().map(Vec::as_slice), &mut sets))
+
+    fn look(&mut self, window: &mut Window<'_>, sample: &Sample) -> Result<Look, Fault> {
+        let place = usize::from(sample.config);
+        let (Some(config), Some(parsed)) = (self.configs.get(place), self.parsed.get_mut(place)) else {
+            return Ok(Look::default());
+        };
+        // Behind a stripped prefix the units start elsewhere; such files come from careful muxers.
+        let stripped = !matches!(&config.packaging, Packaging::Samples { prefix } if prefix.is_empty());
+        if stripped {
+            return Ok(Look::default());
         }
-        None => {
-            let head = window.up_to(sample.offset, sample.len.min(HEAD_LEN))?;
-            Ok(bitstream::look(config.codec, bitstream::units(head), &mut Sets::default()))
+        match parsed.get_or_insert_with(|| bitstream::configured(config.codec, &config.extradata)) {
+            Some((sets, length_size)) => {
+                let units = heads(window, config.codec, sample, *length_size)?;
+                Ok(bitstream::look(config.codec, units.iter().map(Vec::as_slice), sets))
+            }
+            None => {
+                let head = window.up_to(sample.offset, sample.len.min(HEAD_LEN))?;
+                Ok(bitstream::look(config.codec, bitstream::units(head), &mut Sets::default()))
+            }
         }
     }
 }
@@ -188,4 +207,92 @@ fn heads(window: &mut Window<'_>, codec: Codec, sample: &Sample, length_size: us
         at = at.saturating_add(length);
     }
     Ok(units)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Media;
+    use super::super::bitstream::made::{interlaced, pps, slice};
+    use super::*;
+    use stills_model::keyframe::Orientation;
+
+    struct Memory(Vec<u8>);
+
+    impl Media for Memory {
+        fn len(&self) -> u64 {
+            self.0.len() as u64
+        }
+        fn read(&mut self, offset: u64, len: u32) -> Result<Vec<u8>, Fault> {
+            let from = usize::try_from(offset).expect("offset");
+            Ok(self.0[from..from + len as usize].to_vec())
+        }
+    }
+
+    fn config() -> DecoderConfig {
+        let (sps, pps) = (interlaced(), pps());
+        let len = |unit: &[u8]| u8::try_from(unit.len()).expect("short");
+        let extradata = [&[1, 100, 0, 40, 0xff, 0xe1, 0, len(&sps)][..], &sps, &[1, 0, len(&pps)], &pps].concat();
+        DecoderConfig {
+            codec: Codec::H264,
+            packaging: Packaging::Samples { prefix: vec![] },
+            extradata,
+            size: (1920, 1080),
+            sample_aspect: (0, 0),
+            orientation: Orientation::default(),
+        }
+    }
+
+    const IDR: u8 = 0x65;
+    const OTHER: u8 = 0x41;
+    const I: u32 = 7;
+    const P: u32 = 5;
+
+    /// Verifies samples of one slice each, with the container's flag for each.
+    fn check(pictures: &[(Vec<u8>, bool)], trust: Trust, expected: &[Access]) {
+        let (mut bytes, mut samples) = (Vec::new(), Vec::new());
+        for (unit, flag) in pictures {
+            let len = u32::try_from(unit.len()).expect("short");
+            let access = if *flag { Access::Alone } else { Access::None };
+            let (offset, pts) = (bytes.len() as u64, 0);
+            samples.push(Sample { offset, pts, len: len + 4, duration: 1, config: 0, access, presented: true });
+            bytes.extend(len.to_be_bytes());
+            bytes.extend(unit);
+        }
+        let (mut media, mut found) = (Memory(bytes), Trust::Open);
+        verify(&mut Window::new(&mut media), &[config()], &mut samples, &mut found).expect("verified");
+        assert_eq!(found, trust);
+        assert_eq!(samples.iter().map(|sample| sample.access).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn flags_are_kept_or_corrected() {
+        use Access::{Alone, FirstField, None};
+        let idr = || slice(IDR, I, 0, Option::None);
+        let intra = || slice(OTHER, I, 1, Option::None);
+        let other = || slice(OTHER, P, 1, Option::None);
+        check(&[(idr(), true), (other(), false), (idr(), true)], Trust::Flags, &[Alone, None, Alone]);
+        // An intra picture that is flagged stands alone, whether or not it is an IDR.
+        check(&[(idr(), true), (other(), false), (intra(), true)], Trust::Flags, &[Alone, None, Alone]);
+        // A flag on a picture that needs others: the bitstream counts from then on.
+        let wrong = [(idr(), true), (other(), true), (idr(), false), (other(), false)];
+        check(&wrong, Trust::Bitstream, &[Alone, None, Alone, None]);
+        // All flagged: true for all-intra, a lie otherwise.
+        let all = |unit: fn() -> Vec<u8>| {
+            (0..9).map(move |n| (if n == 0 { slice(IDR, I, 0, Option::None) } else { unit() }, true))
+        };
+        check(&all(intra).collect::<Vec<_>>(), Trust::Flags, &[Alone; 9]);
+        let lie = [&[Alone][..], &[None; 8]].concat();
+        check(&all(other).collect::<Vec<_>>(), Trust::Bitstream, &lie);
+        // None flagged: few samples are left for later, many are looked at.
+        let none: Vec<_> = (0..9).map(|n| (if n == 4 { idr() } else { other() }, false)).collect();
+        check(&none, Trust::Bitstream, &[None, None, None, None, Alone, None, None, None, None]);
+        check(&none[..5], Trust::Open, &[None; 5]);
+        // Field pairs in samples of their own.
+        let field = |header, kind, bottom| slice(header, kind, 0, Some(bottom));
+        let pair = [(field(IDR, I, false), true), (field(OTHER, P, true), false)];
+        let pairs = [&pair[..], &[(other(), false)], &pair].concat();
+        check(&pairs, Trust::FlagsAndBitstream, &[FirstField, None, None, FirstField, None]);
+        let both = [(field(IDR, I, false), true), (field(OTHER, I, true), true), (other(), false)];
+        check(&both, Trust::FlagsAndBitstream, &[FirstField, None, None]);
+    }
 }

@@ -59,7 +59,7 @@ impl<'m> Window<'m> {
             let len = u32::try_from(len).unwrap_or(u32::MAX);
             return Ok(self.up_to(offset, len)?.to_vec());
         }
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
         let mut done = 0;
         while done < len {
             let step = (len - done).min(READ_LEN_MAX.into());

@@ -1,5 +1,7 @@
 //! MPEG-TS.
 
+use std::process::Command;
+
 use stills_decoder::scan::scan;
 use stills_model::fault::FaultKind;
 use stills_model::keyframe::{Codec, Packaging};
@@ -42,6 +44,37 @@ fn every_shape_agrees_with_the_reference() {
         assert!(!found.configs[0].extradata.is_empty(), "{name}: parameter sets");
         assert!(media.read < media.bytes.len() as u64 + 64 * 1024, "{name}: {} bytes read", media.read);
         torture(&media.bytes, 16);
+    }
+}
+
+/// The pictures that FFmpeg makes of an H.264 stream, as check sums of their planes.
+fn shown(dir: &TempDir, stream: &[u8]) -> Vec<String> {
+    let path = dir.path().join("stream.h264");
+    std::fs::write(&path, stream).expect("a file");
+    let args = ["-v", "error", "-f", "h264", "-i"];
+    let output = Command::new("ffmpeg").args(args).arg(&path).args(["-vsync", "0", "-f", "framemd5", "-"]).output();
+    let text = String::from_utf8(output.expect("ffmpeg runs").stdout).expect("text");
+    let sums = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit(',').next());
+    sums.map(|sum| sum.trim().to_owned()).collect()
+}
+
+#[test]
+fn each_keyframe_stands_alone() {
+    let dir = TempDir::new().expect("a folder");
+    let first = x264(&dir, "first.ts", 1, "-an");
+    let rest = x264(&dir, "rest.ts", 2, "-an -bsf:v filter_units=remove_types=7-8 -output_ts_offset 1");
+    let bytes = [first, rest].concat();
+    let found = index(&bytes).expect("an index");
+    let path = dir.path().join("whole.ts");
+    std::fs::write(&path, &bytes).expect("a file");
+    let whole = make(&dir, "whole.h264", &format!("-i {} -c copy", path.display()));
+    let all = shown(&dir, &std::fs::read(whole).expect("whole"));
+    assert_eq!((found.keyframes.len(), all.len()), (3, 75));
+    for keyframe in &found.keyframes {
+        let config = &found.configs[usize::from(keyframe.config)];
+        let alone = [config.extradata.clone(), fed(&bytes, &found, keyframe).concat()].concat();
+        let number = usize::try_from(keyframe.at_ms / 40).expect("a number");
+        assert_eq!(shown(&dir, &alone), [all[number].clone()], "at {} ms", keyframe.at_ms);
     }
 }
 
@@ -173,8 +206,8 @@ fn gradual_refresh_takes_as_many_pictures_as_it_says() {
     }
 }
 
-/// A transport stream of MPEG-2 field pictures made by hand: coding type and structure of each.
-fn fields(pictures: &[(u8, u8)]) -> Vec<u8> {
+/// A transport stream of MPEG-2 Video made by hand: the time of each PES packet, and what is in it.
+fn by_hand(units: &[(Option<u16>, Vec<u8>)]) -> Vec<u8> {
     let packet = |pid: u16, payload: &[u8]| {
         let fill = 183 - payload.len();
         let [high, low] = (pid | 0x4000).to_be_bytes();
@@ -184,16 +217,55 @@ fn fields(pictures: &[(u8, u8)]) -> Vec<u8> {
     let pat = [0, 0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xe0, 0x20, 0, 0, 0, 0];
     let pmt = [0, 2, 0xb0, 18, 0, 1, 0xc1, 0, 0, 0xe1, 0, 0xf0, 0, 2, 0xe1, 0, 0xf0, 0, 0, 0, 0, 0];
     let mut bytes = [packet(0, &pat), packet(0x20, &pmt)].concat();
-    for (n, (coding, structure)) in pictures.iter().enumerate() {
-        let time = u32::try_from(n * 1800).expect("small") << 1 | 1;
-        let [_, _, high, low] = time.to_be_bytes();
-        let pes = [0, 0, 1, 0xe0, 0, 0, 0x80, 0x80, 5, 0x21, 0, 1, high, low];
-        let number = u8::try_from(n / 2).expect("few");
-        let sequence = [0, 0, 1, 0xb3, 1, 2, 3, 0, 0, 1, 0xb5, 0x14, 8];
-        let picture = [0, 0, 1, 0, number >> 2, number << 6 | coding << 3, 0, 0, 0, 1, 0xb5, 0x8f, 0xff, *structure];
-        bytes.extend(packet(0x100, &[&pes[..], &sequence, &picture, &[0, 0, 1, 1, 9]].concat()));
+    for (time, unit) in units {
+        let pes = match time {
+            None => vec![0, 0, 1, 0xe0, 0, 0, 0x80, 0, 0],
+            Some(time) => {
+                let [_, _, high, low] = (u32::from(*time) << 1 | 1).to_be_bytes();
+                vec![0, 0, 1, 0xe0, 0, 0, 0x80, 0x80, 5, 0x21, 0, 1, high, low]
+            }
+        };
+        bytes.extend(packet(0x100, &[&pes[..], unit].concat()));
     }
     bytes
+}
+
+const SEQUENCE: [u8; 13] = [0, 0, 1, 0xb3, 1, 2, 3, 0, 0, 1, 0xb5, 0x14, 8];
+const SLICE: [u8; 5] = [0, 0, 1, 1, 9];
+
+/// The head of a picture: its number, coding type and structure.
+fn picture(number: u8, coding: u8, structure: u8) -> Vec<u8> {
+    vec![0, 0, 1, 0, number >> 2, number << 6 | coding << 3, 0, 0, 0, 1, 0xb5, 0x8f, 0xff, structure]
+}
+
+/// Field pictures, half a frame apart.
+fn fields(pictures: &[(u8, u8)]) -> Vec<u8> {
+    let unit = |(n, (coding, structure)): (u16, &(u8, u8))| {
+        let number = u8::try_from(n / 2).expect("few");
+        (Some(n * 1800), [&SEQUENCE[..], &picture(number, *coding, *structure), &SLICE].concat())
+    };
+    by_hand(&(0..).zip(pictures).map(unit).collect::<Vec<_>>())
+}
+
+#[test]
+fn pictures_may_be_spread_over_pes_packets() {
+    let frame = |number, coding| picture(number, coding, 3);
+    let units = [
+        (Some(0), SEQUENCE.to_vec()),
+        (Some(0), [&frame(0, 1)[..], &SLICE].concat()),
+        (None, SLICE.to_vec()),
+        (Some(3600), [&frame(1, 2)[..], &SLICE].concat()),
+        (None, [&frame(2, 2)[..], &SLICE].concat()),
+        (Some(10800), [&frame(3, 1)[..], &SLICE].concat()),
+        (Some(10800), SLICE.to_vec()),
+    ];
+    let bytes = by_hand(&units);
+    let found = index(&bytes).expect("an index");
+    let shown: Vec<_> = found.keyframes.iter().map(|k| (k.at_ms, fed(&bytes, &found, k))).collect();
+    let first = [&SEQUENCE[..], &frame(0, 1), &SLICE, &SLICE].concat();
+    let second = [&frame(3, 1)[..], &SLICE, &SLICE].concat();
+    assert_eq!(shown, [(0, vec![first]), (120, vec![second])]);
+    assert_eq!((found.configs.len(), found.duration_ms), (1, 160));
 }
 
 #[test]
@@ -212,6 +284,8 @@ fn field_pairs_are_fed_together() {
 
 #[test]
 fn what_is_wrong_is_said() {
+    let short = scan(&mut Counted::new(vec![0x47; 100]), true, &[]).expect_err("too short");
+    assert_eq!(short.detail, "the growing file is too short yet to tell what it is");
     let dir = TempDir::new().expect("a folder");
     let path = make(&dir, "sound.ts", &format!("-f lavfi -i sine=duration=1 -c:a aac {TS}"));
     let fault = index(&std::fs::read(path).expect("sound")).expect_err("no video");

@@ -8,6 +8,8 @@ use stills_model::keyframe::{Codec, DecoderConfig};
 
 mod h264;
 mod hevc;
+#[cfg(test)]
+pub(super) mod made;
 mod mpeg;
 
 pub(super) use h264::Field;

@@ -45,8 +45,8 @@ pub(super) struct Clusters<'t> {
 pub(super) enum Until {
     /// The end of the segment.
     End,
-    /// This many frames of the track.
-    Frames(usize),
+    /// This many frames of the track, or this many elements.
+    Frames(usize, u32),
 }
 
 impl Clusters<'_> {
@@ -59,8 +59,9 @@ impl Clusters<'_> {
         samples: &mut Vec<Sample>,
     ) -> Result<(), Fault> {
         let (first, mut resyncs) = (samples.len(), 0);
-        for _ in 0..ELEMENTS_MAX {
-            let enough = matches!(until, Until::Frames(count) if samples.len() - first >= count);
+        let most = if let Until::Frames(_, most) = until { most } else { ELEMENTS_MAX };
+        for _ in 0..most {
+            let enough = matches!(until, Until::Frames(count, _) if samples.len() - first >= count);
             if place.at >= self.end || enough {
                 return Ok(());
             }
@@ -70,7 +71,11 @@ impl Clusters<'_> {
                 if self.growing && place.at + 12 > window.len() || resyncs > RESYNCS_MAX {
                     return Ok(());
                 }
-                place.at = next_cluster(window, place.at + 1)?;
+                let next = next_cluster(window, place.at + 1)?;
+                if self.growing && next >= window.len() {
+                    return Ok(());
+                }
+                place.at = next;
                 continue;
             };
             // Another file behind this one.
@@ -91,7 +96,10 @@ impl Clusters<'_> {
             }
             place.at = end;
         }
-        Err(too_large(format!("the file has more than {ELEMENTS_MAX} elements")))
+        match until {
+            Until::End => Err(too_large(format!("the file has more than {ELEMENTS_MAX} elements"))),
+            Until::Frames(..) => Ok(()),
+        }
     }
 
     /// Where the walk goes on behind an element: inside it for a cluster, behind it for others; nothing for what

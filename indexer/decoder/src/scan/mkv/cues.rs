@@ -20,6 +20,9 @@ pub(super) struct Cue {
 /// Elements in front of a cluster's time.
 const HEAD_MAX: usize = 8;
 
+/// Elements from a cue's place to its block: the blocks of a cluster of some seconds.
+const BLOCKS_MAX: u32 = 2048;
+
 /// The cues of a track, in the order of their places, no two alike. Positions count from `segment` on.
 pub(super) fn cues(content: &[u8], track: u64, segment: u64) -> Vec<Cue> {
     let mut cues: Vec<Cue> = elements(content)
@@ -48,7 +51,7 @@ pub(super) fn sample(window: &mut Window<'_>, clusters: &Clusters<'_>, cue: Cue)
         let Some(time) = time(window, cluster)? else { return Ok(None) };
         place = Place { at: cluster.content.saturating_add(block), time };
     }
-    clusters.walk(window, &mut place, Until::Frames(1), &mut found)?;
+    clusters.walk(window, &mut place, Until::Frames(1, BLOCKS_MAX), &mut found)?;
     Ok(found.first().copied())
 }
 

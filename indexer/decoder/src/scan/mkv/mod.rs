@@ -58,6 +58,9 @@ const CUES_MIN: usize = 4;
 /// Frames that are read at the start to find the earliest instant: reordering never reaches further.
 const FIRST_FRAMES: usize = 32;
 
+/// And the elements, other tracks' blocks among them, that this may take.
+const FIRST_ELEMENTS: u32 = 1024;
+
 const RESUME: &[u8] = b"\x01MKV";
 
 /// Whether a file that begins with `head` is of this family.
@@ -116,7 +119,7 @@ fn by_cues(
     let cues = head.cues(window, clusters.track.number)?;
     let (Some(last), true) = (cues.last().copied(), cues.len() >= CUES_MIN) else { return Ok(None) };
     let (mut first, mut place) = (Vec::new(), Place { at: head.clusters, time: 0 });
-    clusters.walk(window, &mut place, Until::Frames(FIRST_FRAMES), &mut first)?;
+    clusters.walk(window, &mut place, Until::Frames(FIRST_FRAMES, FIRST_ELEMENTS), &mut first)?;
     let mut keys = Vec::new();
     for cue in &cues {
         keys.extend(cues::sample(window, clusters, *cue)?.filter(|sample| sample.access == Access::Alone));

@@ -33,9 +33,10 @@ pub(super) fn rows(
         let mut run =
             Run { base, place: base, dts: start, header, room: SAMPLES_MAX.saturating_sub(known + rows.len()) };
         for (_, trun) in boxes(traf).filter(|(kind, _)| kind == b"trun") {
-            let found = run.read(trun)?;
             if own {
-                rows.extend(found);
+                run.read(trun, |row| rows.push(row))?;
+            } else {
+                run.pass(trun);
             }
         }
         data_end = run.place;
@@ -87,29 +88,54 @@ struct Run {
     room: usize,
 }
 
+/// The front of a `trun` box.
+struct Front {
+    flags: u32,
+    count: u32,
+    first_flags: Option<u32>,
+}
+
 impl Run {
-    /// The rows of one `trun`; those that a cut box still holds.
-    fn read(&mut self, trun: &[u8]) -> Result<Vec<Row>, Fault> {
+    /// Hands over the rows of one `trun`; those that a cut box still holds.
+    fn read(&mut self, trun: &[u8], mut take: impl FnMut(Row)) -> Result<(), Fault> {
         let mut fields = Bytes::new(trun);
-        let (Some(_), Some(flags), Some(count)) = (fields.u8(), fields.u24(), fields.u32()) else {
-            return Ok(Vec::new());
-        };
-        if usize::try_from(count).unwrap_or(usize::MAX) > self.room {
-            return Err(too_large(format!("the fragments hold more than {SAMPLES_MAX} samples")));
+        let Some(front) = self.front(&mut fields) else { return Ok(()) };
+        for number in 0..front.count {
+            if self.room == 0 {
+                return Err(too_large(format!("the fragments hold more than {SAMPLES_MAX} samples")));
+            }
+            let first = front.first_flags.filter(|_| number == 0);
+            let Some(row) = self.row(&mut fields, front.flags, first) else { break };
+            self.room -= 1;
+            take(row);
         }
-        let offset = if flags & 0x1 == 0 { None } else { fields.i32() };
-        if let Some(offset) = offset {
-            self.place = self.base.saturating_add_signed(offset.into());
+        Ok(())
+    }
+
+    /// Goes behind the data of another track's `trun`, at no more cost than the bytes of its table.
+    fn pass(&mut self, trun: &[u8]) {
+        let mut fields = Bytes::new(trun);
+        let Some(front) = self.front(&mut fields) else { return };
+        if front.flags & 0x200 == 0 {
+            let len = u64::from(front.count) * u64::from(self.header.defaults.len);
+            self.place = self.place.saturating_add(len);
+            return;
         }
-        let first_flags = if flags & 0x4 == 0 { None } else { fields.u32() };
-        let mut rows = Vec::new();
-        for number in 0..count {
-            let first = first_flags.filter(|_| number == 0);
-            let Some(row) = self.row(&mut fields, flags, first) else { break };
-            rows.push(row);
+        for _ in 0..front.count {
+            if self.row(&mut fields, front.flags, None).is_none() {
+                break;
+            }
         }
-        self.room = self.room.saturating_sub(rows.len());
-        Ok(rows)
+    }
+
+    fn front(&mut self, fields: &mut Bytes<'_>) -> Option<Front> {
+        fields.skip(1)?;
+        let (flags, count) = (fields.u24()?, fields.u32()?);
+        if flags & 0x1 != 0 {
+            self.place = self.base.saturating_add_signed(fields.i32()?.into());
+        }
+        let first_flags = if flags & 0x4 == 0 { None } else { Some(fields.u32()?) };
+        Some(Front { flags, count, first_flags })
     }
 
     fn row(&mut self, fields: &mut Bytes<'_>, flags: u32, first_flags: Option<u32>) -> Option<Row> {

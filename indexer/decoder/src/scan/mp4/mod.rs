@@ -53,7 +53,7 @@ pub(super) fn scan(window: &mut Window<'_>, growing: bool, resume: &[u8]) -> Res
     if let Ok(state) = State::read(resume)
         && let Some(moov) = state.moov(window)?
     {
-        return Walk { growing, state, samples: Vec::new() }.fragments(window, &moov);
+        return Walk { growing, state, samples: Vec::new(), places: Vec::new() }.fragments(window, &moov);
     }
     let (moov, found) = find_moov(window, growing)?;
     let track = Track::choose(&moov)?;
@@ -65,7 +65,7 @@ pub(super) fn scan(window: &mut Window<'_>, growing: bool, resume: &[u8]) -> Res
         trust: Trust::Open,
         timeline: Timeline::new(track.timescale),
     };
-    let mut walk = Walk { growing, state, samples: Vec::new() };
+    let mut walk = Walk { growing, state, samples: Vec::new(), places: Vec::new() };
     walk.tables(window, &track)?;
     if track.defaults.is_some() { walk.fragments(window, &moov) } else { walk.finish(window, false) }
 }
@@ -179,19 +179,31 @@ struct Walk {
     state: State,
     /// Found in this scan.
     samples: Vec<Sample>,
+    /// Where the timeline keeps the configuration of each sample entry; nothing for those that are not decoded here.
+    places: Vec<Option<u16>>,
 }
 
 impl Walk {
+    fn know(&mut self, track: &Track<'_>) -> Result<(), Fault> {
+        for entry in track.entries.iter().skip(self.places.len()) {
+            let place = entry.as_ref().ok().map(|config| self.state.timeline.config(config)).transpose()?;
+            self.places.push(place);
+        }
+        Ok(())
+    }
+
     /// Takes the samples of the movie's own tables.
     fn tables(&mut self, window: &Window<'_>, track: &Track<'_>) -> Result<(), Fault> {
+        self.know(track)?;
         let count = usize::try_from(track.tables.count()).unwrap_or(usize::MAX);
         if count > SAMPLES_MAX {
             return Err(too_large(format!("the video track has {count} samples, at most {SAMPLES_MAX} are read")));
         }
+        self.samples.reserve(count);
         let mut end = 0;
         for row in track.tables.rows() {
             end = row.dts.saturating_add(row.duration.into());
-            self.take(window, track, row)?;
+            self.take(window, track, row);
         }
         self.state.next_dts = end;
         Ok(())
@@ -200,6 +212,7 @@ impl Walk {
     /// Takes the samples of all fragments from `state.at` on.
     fn fragments(mut self, window: &mut Window<'_>, moov: &[u8]) -> Result<KeyframeIndex, Fault> {
         let track = Track::choose(moov)?;
+        self.know(&track)?;
         for _ in 0..BOXES_MAX {
             let Some(top) = Top::read(window, self.state.at)? else { break };
             if self.growing && top.open {
@@ -218,7 +231,7 @@ impl Walk {
                 }
                 self.state.next_dts = next_dts;
                 for row in rows {
-                    self.take(window, &track, row)?;
+                    self.take(window, &track, row);
                 }
             }
             self.state.at = top.end;
@@ -227,20 +240,15 @@ impl Walk {
     }
 
     /// Takes one sample; one that lies past the file's end, or whose entry is not decoded here, is left out.
-    fn take(&mut self, window: &Window<'_>, track: &Track<'_>, row: Row) -> Result<(), Fault> {
+    fn take(&mut self, window: &Window<'_>, track: &Track<'_>, row: Row) {
         if row.offset.saturating_add(row.len.into()) > window.len() {
-            return Ok(());
+            return;
         }
-        let Some(Ok(config)) = track.entries.get(row.entry) else { return Ok(()) };
-        let config = match self.samples.last() {
-            Some(last) if self.state.timeline.configs().get(usize::from(last.config)) == Some(config) => last.config,
-            _ => self.state.timeline.config(config)?,
-        };
+        let Some(Some(config)) = self.places.get(row.entry).copied() else { return };
         let (pts, presented) = track.edits.present(row.pts);
         let access = if row.sync && row.len > 0 { Access::Alone } else { Access::None };
         let Row { offset, len, duration, .. } = row;
         self.samples.push(Sample { offset, pts, len, duration, config, access, presented });
-        Ok(())
     }
 
     fn finish(mut self, window: &mut Window<'_>, fragmented: bool) -> Result<KeyframeIndex, Fault> {

@@ -177,8 +177,7 @@ impl Walk {
         let (Some(unit), Some(video)) = (self.open.take(), self.state.video) else { return Ok(()) };
         let Some(header) = unit.header else { return Ok(()) };
         let look = bitstream::look(video.codec, bitstream::units(&unit.head), &mut self.state.sets);
-        if look.kind.is_some()
-            && !look.begins
+        if !look.begins
             && let Some(held) = self.state.held.as_mut().filter(|held| header.pts.is_none() || header.pts == held.pts)
         {
             held.sample.len = len(held.sample.offset, unit.end);

@@ -1,0 +1,182 @@
+//! What is deleted or replaced is no longer shown: not by a search, not by the server, not by NGINX, not on the disk;
+//! and what was not touched stays where it is.
+
+use std::time::{Duration, Instant};
+
+use e2e::harness::stills::thumb;
+use e2e::harness::{Answer, Camera, OTHER_USER, START, Search, Setup, Stills, event, token, wait};
+use serde_json::{Value, json};
+
+use crate::fixtures::{check_picture, first_minute, is_hit, minute, span};
+
+/// `auth.cache_ttl`
+const CACHE_TTL: Duration = Duration::from_secs(3);
+
+const DAY: i64 = 86_400_000;
+
+/// Asks until the answer is another one than NGINX had, and demands that this takes no longer than it may.
+async fn until_changed(stills: &Stills, target: &str, since: Instant, is_changed: impl Fn(&Answer) -> bool) -> Answer {
+    let answer = wait::some("what NGINX had is out of reach", async || {
+        let answer = stills.get(target).await;
+        is_changed(&answer).then_some(answer)
+    })
+    .await;
+    // A busy machine may take a moment for the last request.
+    let took = since.elapsed();
+    assert!(took <= CACHE_TTL + Duration::from_millis(700), "{target} was shown for {took:?}");
+    answer
+}
+
+/// A server with NGINX, one minute each on the usual day and four days later, both pictures in NGINX's store.
+struct Two {
+    stills: Stills,
+    camera: Camera,
+    doomed: String,
+    other_day: String,
+}
+
+async fn two() -> Two {
+    let stills = Setup::new().nginx().set("auth.cache_ttl", &format!("\"{}s\"", CACHE_TTL.as_secs())).start().await;
+    let camera = Camera::first();
+    let (first, later) = (first_minute(), minute(START + 4 * DAY));
+    stills.record(&camera, "r-1", span(&first), &first.path).await;
+    stills.record(&camera, "r-2", span(&later), &later.path).await;
+    let doomed = thumb(&camera, span(&first), 20_000);
+    let other_day = thumb(&camera, span(&later), 20_000);
+    for target in [&doomed, &other_day] {
+        stills.get(target).await.expect(200);
+        assert!(is_hit(&stills.get(target).await.expect(200)));
+    }
+    Two { stills, camera, doomed, other_day }
+}
+
+/// One kind of delete takes the first minute; what stays depends on the kind.
+async fn check_delete(delete: impl FnOnce(&Camera) -> Value, is_other_day_left: bool) {
+    let Two { stills, camera, doomed, other_day } = two().await;
+    let picture = stills.get(&doomed).await.expect(200).body;
+    let window = (START, START + 60_000);
+    let asked = Instant::now();
+    stills.send(&[delete(&camera)]).await.expect(202);
+    // Before any waiting: a search does not list what is gone, and the server itself does not show it.
+    assert_eq!(stills.list(&Search::new(&camera, window, 10_000)).await, []);
+    let direct = stills.ask_origin(reqwest::Method::GET, &doomed).bearer(stills.owner()).send().await;
+    direct.problem(404, "deleted");
+    let answer = until_changed(&stills, &doomed, asked, |answer| answer.status != 200).await;
+    answer.problem(404, "deleted");
+
+    if is_other_day_left {
+        let before = stills.requests("thumb").await;
+        let answer = stills.get(&other_day).await;
+        check_picture(&answer, (320, 240), START + 4 * DAY + 20_000);
+        assert!(is_hit(&answer), "{answer:?}");
+        assert_eq!(stills.requests("thumb").await, before, "the other day's picture was fetched again");
+    } else {
+        until_changed(&stills, &other_day, asked, |answer| answer.status != 200).await.problem(404, "deleted");
+    }
+
+    // Nothing of the picture is left in what the server stores.
+    wait::until("the picture leaves the disk", async || !is_stored(&stills, &picture)).await;
+}
+
+fn is_stored(stills: &Stills, bytes: &[u8]) -> bool {
+    let mut folders = vec![stills.home().data()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of the server") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if std::fs::read(&path).is_ok_and(|file| file.windows(bytes.len()).any(|part| part == bytes)) {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn pictures_are_on_the_disk_until_they_are_deleted() {
+    let Two { stills, doomed, .. } = two().await;
+    let picture = stills.get(&doomed).await.expect(200).body;
+    assert!(is_stored(&stills, &picture));
+}
+
+#[tokio::test]
+async fn a_recording() {
+    check_delete(|camera| event::deleted(camera, "r-1"), true).await;
+}
+
+#[tokio::test]
+async fn a_range() {
+    check_delete(|camera| event::range_deleted(camera, (START - 1000, START + 60_000)), true).await;
+}
+
+#[tokio::test]
+async fn a_device() {
+    check_delete(event::device_deleted, false).await;
+}
+
+#[tokio::test]
+async fn a_user() {
+    check_delete(|camera| event::user_deleted(&camera.user), false).await;
+}
+
+#[tokio::test]
+async fn a_range_that_only_touches_takes_nothing() {
+    let Two { stills, camera, doomed, .. } = two().await;
+    stills.send(&[event::range_deleted(&camera, (START + 1, START + 60_000))]).await.expect(202);
+    stills.send(&[event::deleted(&camera, "r-9"), event::device_deleted(&Camera::second())]).await.expect(202);
+    let other = token::hs256(&token::claims_with("recordings:write", &json!({"user_id": OTHER_USER})));
+    stills.send_as(&other, &[event::user_deleted(OTHER_USER)]).await.expect(202);
+    check_picture(&stills.get(&doomed).await, (320, 240), START + 20_000);
+    assert_eq!(stills.list(&Search::new(&camera, (START, START + 60_000), 10_000)).await.len(), 7);
+}
+
+#[tokio::test]
+async fn recorded_anew_it_shows_the_new_picture() {
+    let Two { stills, camera, doomed, other_day } = two().await;
+    // Footage of another hour, announced over the same minute: its clock tells which one is shown.
+    let other = minute(START + 3_600_000);
+    let window = (START, START + 60_000);
+    let old = stills.get(&doomed).await.expect(200).header("etag").to_owned();
+    stills.send(&[event::deleted(&camera, "r-1")]).await.expect(202);
+    let url = stills.place(&camera, &other.path, "r-1-anew");
+    let asked = Instant::now();
+    stills.send(&[event::available(&camera, "r-1", window, &url)]).await.expect(202);
+    stills.until_state(&camera, "r-1", window, "indexed").await;
+    let picture =
+        until_changed(&stills, &doomed, asked.max(Instant::now()), |a| a.status == 200 && a.header("etag") != old)
+            .await;
+    check_picture(&picture, (320, 240), START + 3_600_000 + 20_000);
+    assert!(is_hit(&stills.get(&other_day).await.expect(200)));
+}
+
+#[tokio::test]
+async fn a_late_overlap_shows_at_once() {
+    let Two { stills, camera, other_day, .. } = two().await;
+    let target = thumb(&camera, (START, START + 60_000), 20_900);
+    let old = stills.get(&target).await;
+    check_picture(&old, (320, 240), START + 20_000);
+    assert!(is_hit(&stills.get(&target).await));
+    // Footage of another hour, whose first keyframe is nearer now.
+    let other = minute(START + 3_600_000);
+    stills.record(&camera, "r-3", (START + 20_800, START + 60_000), &other.path).await;
+    let indexed = Instant::now();
+    let is_new = |answer: &Answer| answer.header("etag") != old.header("etag");
+    let picture = until_changed(&stills, &target, indexed, is_new).await;
+    check_picture(&picture, (320, 240), START + 3_600_000);
+    assert!(is_hit(&stills.get(&other_day).await.expect(200)));
+}
+
+#[tokio::test]
+async fn a_deleted_recording_does_not_come_back_by_an_old_event() {
+    let stills = Setup::new().start().await;
+    let (camera, minute) = (Camera::first(), first_minute());
+    let url = stills.place(&camera, &minute.path, "r-1");
+    let [old, older] = [(); 2].map(|()| event::available(&camera, "r-1", span(&minute), &url));
+    let delete = event::deleted(&camera, "r-1");
+    for event in [older, delete, old] {
+        stills.send(&[event]).await.expect(202);
+    }
+    assert_eq!(stills.list(&Search::new(&camera, span(&minute), 10_000)).await, []);
+    stills.get(&thumb(&camera, span(&minute), 0)).await.problem(404, "deleted");
+}

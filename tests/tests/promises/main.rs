@@ -1,0 +1,15 @@
+//! What Stills promises to the outside, one promise a file, against the real programs. Nothing here looks inside.
+
+mod fixtures;
+
+mod conditional;
+mod crash;
+mod deletion;
+mod frame_rule;
+mod guard;
+mod keys;
+mod listing;
+mod one_picture;
+mod order;
+mod states;
+mod taking_events;

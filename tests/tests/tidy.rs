@@ -1,0 +1,1 @@
+//! The rules of the codebase that no compiler checks.
