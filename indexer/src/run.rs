@@ -4,6 +4,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use stills_model::thumb::ThumbKey;
@@ -15,14 +16,18 @@ use crate::cache::{CacheConfig, CacheError, DiskCache};
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::media::MediaRead;
 use crate::config::pictures::PrerenderInterval;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::decode::{DecodeConfig, DecodePool, StartError};
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Anchors, Pipeline, PipelineConfig, PrerenderConfig, SubmitError};
-use crate::source::Source;
+use crate::source::client::Client;
+use crate::source::credentials::Credentials;
+use crate::source::guard::Guard;
 use crate::source::policy::{MediaPolicy, PolicyConfig};
+use crate::source::{RemoteConfig, Source};
 use crate::threads::Threads;
 use crate::thumbs::{self, Thumbs};
 
@@ -52,6 +57,10 @@ pub enum RunError {
     Threads(#[from] std::io::Error),
     #[error("the media policy is wrong: {0}")]
     Policy(String),
+    #[error("{0}")]
+    Credentials(String),
+    #[error("media over the network could not be set up: {0}")]
+    Network(std::io::Error),
 }
 
 /// Everything that runs behind the HTTP.
@@ -69,6 +78,7 @@ pub struct Engine {
     pub clock: Clock,
     /// Recordings this close are one coverage, in milliseconds.
     pub seam_ms: i64,
+    source: Source,
     cache: Arc<DiskCache>,
     pool: Arc<DecodePool>,
     tasks: JoinSet<()>,
@@ -80,6 +90,25 @@ fn policy(config: &Config) -> Result<MediaPolicy, RunError> {
     let roots = config.media.roots.iter().map(|root| root.as_str().to_owned()).collect();
     let allow_urls = config.media.allow_urls.iter().map(|pattern| pattern.as_str().to_owned()).collect();
     MediaPolicy::new(PolicyConfig { roots, allow_urls }).map_err(|faults| RunError::Policy(faults.join("; ")))
+}
+
+/// What the credentials of a configuration are good for; nothing is asked of the network.
+///
+/// # Errors
+/// [`RunError::Credentials`] names those that cannot be used.
+pub fn credentials(config: &Config) -> Result<Credentials, RunError> {
+    Credentials::new(&config.credentials).map_err(|faults| RunError::Credentials(faults.join("; ")))
+}
+
+fn remote_config(config: &Config, whole_dir: PathBuf) -> Result<RemoteConfig, RunError> {
+    let allow_networks = config.media.allow_networks.iter().map(|network| network.0).collect();
+    Ok(RemoteConfig {
+        client: Client::new(Guard::new(allow_networks)).map_err(RunError::Network)?,
+        credentials: credentials(config)?,
+        is_whole: config.media.read == MediaRead::Whole,
+        whole_dir,
+        whole_bytes_max: config.media.whole_bytes_max,
+    })
 }
 
 fn pipeline_config(config: &Config) -> PipelineConfig {
@@ -134,6 +163,8 @@ impl Engine {
         let seam_ms = i64::try_from(config.coverage.seam_max.as_millis()).unwrap_or(i64::MAX);
         let (catalog, opened) = Catalog::open(&data.catalog(), seam_ms, &incarnation(&clock))?;
         tracing::info!(?opened, "the catalog is open");
+        // An empty catalog beside a full cache has forgotten deletes whose pictures may still be there.
+        let is_new = catalog.checkpoint()?.is_none();
         let catalog = Arc::new(catalog);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = Arc::new(Threads::start("store", cores.max(2) * 2, STORE_CALLS_MAX)?);
@@ -141,7 +172,8 @@ impl Engine {
         let writes = Arc::new(Threads::start("catalog-write", cores.max(2), STORE_CALLS_MAX)?);
         let reads = Arc::new(Threads::start("media", cores.max(2) * 2, MEDIA_READS_MAX)?);
         let policy = Arc::new(policy(config)?);
-        let source = Source::new(Arc::clone(&policy), reads);
+        let remote = remote_config(config, data.root().join("tmp"))?;
+        let source = Source::new(Arc::clone(&policy), reads, remote).map_err(RunError::Network)?;
         let pool = DecodePool::start(decode_config(config)?).await?;
         let (cache, report) = DiskCache::open(&data.cache(), cache_config(config))?;
         tracing::info!(?report, "the disk cache is open");
@@ -162,19 +194,28 @@ impl Engine {
             catalog: Arc::clone(&catalog),
             thumbs: thumbs.clone(),
             pool: Arc::clone(&pool),
-            source,
+            source: source.clone(),
             threads: writes,
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         };
         let (pipeline, replayed) = Pipeline::open(parts, pipeline_config(config)).await?;
         tracing::info!(?replayed, backlog = pipeline.backlog(), "the pipeline is open");
-        if report.needs_rebuild {
+        if report.needs_rebuild || (is_new && report.volumes > 0) {
             rebuild_cache(&cache, &catalog)?;
         }
         let mut tasks = JoinSet::new();
         pipeline.start(&mut tasks);
-        Ok(Self { thumbs, pipeline, policy, metrics, clock, seam_ms, cache, pool, tasks, _data: data })
+        Ok(Self { thumbs, pipeline, policy, metrics, clock, seam_ms, source, cache, pool, tasks, _data: data })
+    }
+
+    /// Takes the credentials of a configuration that was read again; faulty ones change nothing.
+    ///
+    /// # Errors
+    /// [`RunError::Credentials`] names them.
+    pub fn set_credentials(&self, config: &Config) -> Result<(), RunError> {
+        self.source.set_credentials(credentials(config)?);
+        Ok(())
     }
 
     /// Copies what the parts count into the metrics, before they are read.

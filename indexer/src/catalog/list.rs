@@ -91,8 +91,15 @@ impl Catalog {
     /// # Errors
     /// A failing or damaged store.
     pub fn n_pending(&self, timeline: &Timeline, window: &Span) -> Result<usize, CatalogError> {
-        let entries = self.entries(timeline, window)?;
-        Ok(entries.iter().filter(|entry| entry.state == State::Pending).count())
+        let mut n_pending = 0;
+        // Few recordings have work at any time, so their list is shorter than that of the window.
+        for item in self.tables.prefix(Table::Pending, &timeline.key()) {
+            let Some((_, recording)) = key::parse_pending(&item?.0) else { continue };
+            let Some(row) = self.row(timeline, &recording)? else { continue };
+            let is_inside = row.span().is_some_and(|span| span.intersection(window).is_some());
+            n_pending += usize::from(is_inside && row.state() == State::Pending);
+        }
+        Ok(n_pending)
     }
 
     /// The recordings that have a part in `window`, deleted ones left out.

@@ -119,11 +119,10 @@ impl Row {
     }
 
     /// Whether the pipeline has something left to do: a scan, a prerender, watching a recording that grows, or
-    /// one whose media is gone and whose stored pictures are still shown.
+    /// looking for media that is gone.
     pub fn has_work(&self) -> bool {
         let growing = self.latest.as_ref().is_some_and(|(_, available)| available.growing);
-        let shown_without_media = self.gone && self.indexed.is_some();
-        let is_waiting = self.to_scan || self.to_prerender || growing || shown_without_media;
+        let is_waiting = self.to_scan || self.to_prerender || growing || self.gone;
         !self.removed && self.latest.is_some() && is_waiting
     }
 

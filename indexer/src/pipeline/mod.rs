@@ -12,6 +12,7 @@ mod prerender;
 mod queue;
 mod replay;
 mod scan;
+mod upkeep;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -48,14 +49,8 @@ mod entry_kind {
 /// Writing to the catalog waits behind other writes, never behind media: longer than this it is not well.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How often the catalog's place in the journal is noted; at most this much is replayed after a crash.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
-
 /// Media whose pictures are removed before the event is acknowledged; of more, in the background.
 const PURGED_AT_ONCE_MAX: usize = 256;
-
-/// How often expired recordings are looked for: for so long a search may list what is no longer shown.
-const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 
 /// A recording that ends this close to now is live: it goes before backfill.
 const LIVE_MS: i64 = 600_000;
@@ -212,28 +207,7 @@ impl Pipeline {
                 }
             });
         }
-        let pipeline = self.clone();
-        tasks.spawn(async move {
-            loop {
-                pipeline.expire().await;
-                tokio::time::sleep(EXPIRE_EVERY).await;
-            }
-        });
-        let pipeline = self.clone();
-        tasks.spawn(async move {
-            let (mut seen_after, mut n_evicted) = (Vec::new(), 0);
-            loop {
-                pipeline.tidy(&mut seen_after).await;
-                tokio::time::sleep(CHECKPOINT_EVERY).await;
-                pipeline.checkpoint().await;
-                pipeline.complete_idle().await;
-                let evicted = pipeline.0.parts.thumbs.n_evicted();
-                if evicted != n_evicted {
-                    n_evicted = evicted;
-                    pipeline.shrink_gone().await;
-                }
-            }
-        });
+        self.start_upkeep(tasks);
     }
 
     /// Takes events: durable, applied and queued when this returns.
@@ -278,7 +252,7 @@ impl Pipeline {
 
     /// Applies journalled events; returns how many turned out to be duplicates.
     async fn apply(&self, events: Vec<Event>) -> Result<usize, SubmitError> {
-        let (n_duplicates, effects) = self
+        let applied = self
             .write(move |catalog, now| {
                 let (mut n_duplicates, mut all) = (0, Effects::default());
                 for event in &events {
@@ -289,9 +263,18 @@ impl Pipeline {
                 }
                 Ok((n_duplicates, all))
             })
-            .await?;
-        self.follow(effects).await;
-        Ok(n_duplicates)
+            .await;
+        match applied {
+            Ok((n_duplicates, effects)) => {
+                self.follow(effects).await;
+                Ok(n_duplicates)
+            }
+            Err(error) => {
+                // It may have been applied all the same, only too late for us to hear what is left to do.
+                self.0.queue.overflow();
+                Err(error)
+            }
+        }
     }
 
     /// Does what an event or a scan left to do.
@@ -322,34 +305,6 @@ impl Pipeline {
         }
     }
 
-    /// Removes recordings whose time is over.
-    async fn expire(&self) {
-        loop {
-            match self.write(|catalog, now| catalog.expire(now)).await {
-                Ok((effects, more)) => {
-                    self.follow(effects).await;
-                    if !more {
-                        return;
-                    }
-                }
-                Err(error) => return tracing::warn!(%error, "expired recordings could not be removed"),
-            }
-        }
-    }
-
-    /// Keeps the catalog's own lists short: removes pictures that a crash or a failure left, forgets old events.
-    async fn tidy(&self, seen_after: &mut Vec<u8>) {
-        match self.write(|catalog, _| catalog.to_purge()).await {
-            Ok(media) => self.purge(media).await,
-            Err(error) => tracing::warn!(%error, "pictures to remove could not be listed"),
-        }
-        let after = seen_after.clone();
-        match self.write(move |catalog, now| catalog.forget_seen(&after, now)).await {
-            Ok(next) => *seen_after = next.unwrap_or_default(),
-            Err(error) => tracing::warn!(%error, "old events could not be forgotten"),
-        }
-    }
-
     async fn urgency(&self, timeline: &Timeline, recording: &RecordingId) -> Urgency {
         let (timeline, recording) = (*timeline, recording.clone());
         let row = self.write(move |catalog, _| catalog.row(&timeline, &recording)).await.ok().flatten();
@@ -362,7 +317,9 @@ impl Pipeline {
     async fn run(&self, job: &Job) {
         match job {
             Job::Scan { timeline, recording } => self.scan(timeline, recording).await,
-            Job::Prerender { timeline, recording, n_done } => self.prerender(job, timeline, recording, *n_done).await,
+            Job::Prerender { timeline, recording, n_done } => {
+                self.prerender_turn(job, timeline, recording, *n_done).await;
+            }
             Job::Listed { timeline, rendition, instants } => self.render_listed(*timeline, *rendition, instants).await,
         }
     }
@@ -404,60 +361,6 @@ impl Pipeline {
         let (catalog, now) = (Arc::clone(&self.0.parts.catalog), self.0.parts.clock.now());
         let answer = self.0.parts.threads.call(WRITE_DEADLINE, move || call(&catalog, now)).await?;
         answer.map_err(SubmitError::from)
-    }
-
-    /// Completes growing recordings that have had no event for too long.
-    async fn complete_idle(&self) {
-        let idle_ms = i64::try_from(self.0.config.growing_idle.as_millis()).unwrap_or(i64::MAX);
-        let silent = self.write(move |catalog, now| {
-            let mut silent = Vec::new();
-            for (timeline, recording) in catalog.pending()? {
-                let Some(row) = catalog.row(&timeline, &recording)? else { continue };
-                let Some((order, available)) = &row.latest else { continue };
-                let since_ms = now.as_ms().saturating_sub(order.time_ns / 1_000_000);
-                if available.growing && since_ms > idle_ms && !row.to_scan {
-                    catalog.note_silent(&timeline, &recording, now)?;
-                    silent.push((timeline, recording));
-                }
-            }
-            Ok(silent)
-        });
-        match silent.await {
-            Ok(silent) => {
-                for (timeline, recording) in silent {
-                    self.0.queue.push(Urgency::Backfill, Job::Scan { timeline, recording });
-                }
-            }
-            Err(error) => tracing::warn!(%error, "silent recordings could not be completed"),
-        }
-    }
-
-    /// Looks again what is stored of recordings without media, after an eviction.
-    async fn shrink_gone(&self) {
-        let gone = self.write(|catalog, _| {
-            let mut gone = Vec::new();
-            for (timeline, recording) in catalog.pending()? {
-                if catalog.row(&timeline, &recording)?.is_some_and(|row| row.gone && row.indexed.is_some()) {
-                    gone.push((timeline, recording));
-                }
-            }
-            Ok(gone)
-        });
-        for (timeline, recording) in gone.await.unwrap_or_default() {
-            self.note_gone(timeline, recording).await;
-        }
-    }
-
-    /// Notes how far the journal is applied, so that the next start replays only what comes after.
-    pub async fn checkpoint(&self) {
-        let positions = {
-            let _alone = self.0.in_between.write().await;
-            self.0.parts.journal.files()
-        };
-        let text = replay::encode_positions(&positions);
-        if let Err(error) = self.write(move |catalog, _| catalog.set_checkpoint(&text)).await {
-            tracing::warn!(%error, "the place in the journal could not be noted");
-        }
     }
 }
 

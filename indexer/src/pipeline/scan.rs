@@ -11,11 +11,13 @@ use stills_model::id::{RecordingId, Timeline};
 use stills_model::keyframe::ByteRange;
 use stills_model::keyframe_index::KeyframeIndex;
 
+use super::prerender::Turn;
 use super::queue::{Job, Queue};
 use super::{Entry, Pipeline, Space, SubmitError, entry_kind};
 use crate::catalog::Finished;
+use crate::catalog::row::Row;
 use crate::decode::{Class, Ranges, ScanRequest};
-use crate::source::Media;
+use crate::source::{Media, Wanted};
 use crate::thumbs::age;
 
 /// The pause after our own stores could not take a result: a full disk or a full inbox.
@@ -36,9 +38,19 @@ impl Ranges for ScannedMedia {
     }
 }
 
-/// What a scan found.
+/// The media that an event names.
+fn wanted(timeline: Timeline, available: &Available) -> Wanted<'_> {
+    Wanted {
+        user: timeline.user,
+        media_url: &available.media_url,
+        credentials_key: available.credentials_key.as_deref(),
+        is_growing: available.growing,
+    }
+}
+
+/// What a scan found, and the media it was found in.
 struct Scanned {
-    media_len: u64,
+    media: Media,
     head: [u8; 16],
     index: KeyframeIndex,
 }
@@ -66,17 +78,19 @@ impl Pipeline {
         };
         let Some(row) = row.filter(|row| !row.removed) else { return };
         let (timeline, recording) = (*timeline, recording.clone());
-        if !row.to_scan && !row.to_prerender {
+        let is_back = row.gone && !row.to_scan && self.is_back(timeline, &row).await;
+        if !row.to_scan && !row.to_prerender && !is_back {
             return;
         }
-        if let (true, Some((order, available))) = (row.to_scan, row.latest) {
+        let mut held = None;
+        if let (true, Some((order, available))) = (row.to_scan || is_back, row.latest) {
             let began = Instant::now();
             let scanned = self.scan_media(timeline, &available).await;
             let outcome = scanned.as_ref().map(|_| ()).map_err(|fault| fault.kind);
             self.0.parts.metrics.scan(outcome, began.elapsed());
             match scanned {
-                Ok(Scanned { media_len, head, index }) => {
-                    let (again, start) = (recording.clone(), available.start);
+                Ok(Scanned { media, head, index }) => {
+                    let (again, start, media_len) = (recording.clone(), available.start, media.len());
                     let is_complete = !available.growing;
                     let recording = recording.clone();
                     let finished = Finished { timeline, recording, start, order, media_len, head, is_complete, index };
@@ -84,16 +98,31 @@ impl Pipeline {
                         tracing::error!(%error, "a finished scan could not be kept; it is made again");
                         return self.scan_later(KEEP_PAUSE, timeline, again);
                     }
+                    held = Some(media).filter(Media::is_whole);
                 }
                 Err(fault) => return self.failed(timeline, recording, order, fault).await,
             }
+        }
+        // Media fetched whole is rendered from at once: later it would have to be fetched again.
+        if held.is_some() {
+            let mut n_done = 0;
+            while let Turn::More(more) = self.prerender(&timeline, &recording, n_done).await {
+                n_done = more;
+            }
+            return;
         }
         let urgency = self.0.queue.urgency(&Job::Scan { timeline, recording: recording.clone() });
         self.0.queue.push(urgency, Job::Prerender { timeline, recording, n_done: 0 });
     }
 
+    /// Whether the media of a recording that had lost it can be opened again.
+    async fn is_back(&self, timeline: Timeline, row: &Row) -> bool {
+        let Some((_, available)) = &row.latest else { return false };
+        self.0.parts.source.open(wanted(timeline, available)).await.is_ok()
+    }
+
     async fn scan_media(&self, timeline: Timeline, available: &Available) -> Result<Scanned, Fault> {
-        let media = self.0.parts.source.open(timeline.user, &available.media_url).await?;
+        let media = self.0.parts.source.open(wanted(timeline, available)).await?;
         let media_len = media.len();
         let media = ScannedMedia(media);
         // Of this very place: another file under the same recording id begins anew.
@@ -114,7 +143,7 @@ impl Pipeline {
         if index.keyframes.is_empty() && !available.growing {
             return Err(Fault::new(FaultKind::Damaged, "the media holds no keyframe"));
         }
-        Ok(Scanned { media_len, head, index })
+        Ok(Scanned { media: media.0, head, index })
     }
 
     /// Journal first, then catalog: a rebuild never reads media again. Only what still grows is not journalled, or
