@@ -197,3 +197,38 @@ async fn a_deleted_recording_does_not_come_back_by_an_old_event() {
     assert_eq!(stills.list(&Search::new(&camera, span(&minute), 10_000)).await, []);
     stills.get(&thumb(&camera, span(&minute), 0)).await.problem(404, "deleted");
 }
+
+#[tokio::test]
+async fn what_expires_is_gone_at_its_time() {
+    let stills = Setup::new().nginx().set("auth.cache_ttl", "\"2s\"").start().await;
+    let (camera, minute) = (Camera::first(), first_minute());
+    let mut event = event::available(&camera, "r-1", span(&minute), &stills.place(&camera, &minute.path, "r-1"));
+    let expires_at = token::now_ms() + 4_000;
+    event["data"]["expires_at"] = expires_at.into();
+    stills.send(&[event]).await.expect(202);
+    stills.until_state(&camera, "r-1", span(&minute), "indexed").await;
+    let target = thumb(&camera, span(&minute), 20_000);
+    check_picture(&stills.get(&target).await, (320, 240), START + 20_000);
+    wait::until("it has expired", async || stills.get(&target).await.status == 404).await;
+    let late_ms = token::now_ms() - expires_at;
+    assert!((0..1_000).contains(&late_ms), "{late_ms} ms late");
+    wait::until("searches leave it out", async || {
+        stills.list(&Search::new(&camera, span(&minute), 10_000)).await.is_empty()
+    })
+    .await;
+    stills.get(&target).await.problem(404, "deleted");
+}
+
+#[tokio::test]
+async fn events_older_than_retention_are_taken_and_ignored() {
+    let stills = Setup::new().set("retention.days", "1").start().await;
+    let (camera, first) = (Camera::first(), first_minute());
+    let now = token::now_ms() / 1000 * 1000 - 120_000;
+    let url = stills.place(&camera, &first.path, "media");
+    let old = event::available(&camera, "old", span(&first), &url);
+    let new = event::available(&camera, "new", (now, now + 60_000), &url);
+    assert_eq!(stills.send(&[old, new]).await.expect(202).json()["accepted"], 2);
+    stills.until_state(&camera, "new", (now, now + 60_000), "indexed").await;
+    assert_eq!(stills.recordings(&camera, span(&first)).await["recordings"], json!([]));
+    assert_eq!(stills.list(&Search::new(&camera, (now, now + 60_000), 10_000)).await.len(), 7);
+}

@@ -12,6 +12,7 @@ mod http;
 mod keys;
 mod listing;
 mod one_picture;
+mod operations;
 mod order;
 mod states;
 mod taking_events;
