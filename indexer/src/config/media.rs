@@ -14,6 +14,7 @@ use stills_model::id::UserId;
 use super::auth::WebUrl;
 use super::secret::Secret;
 use super::settings::{Section, Settings};
+use crate::layout::Layouts;
 
 /// What stands for the caller's user id in roots and patterns.
 pub const USER_PLACEHOLDER: &str = "{user_id}";
@@ -33,6 +34,8 @@ pub struct Media {
     pub read: MediaRead,
     /// The most bytes of media read whole that lie on disk at once.
     pub whole_bytes_max: u64,
+    /// What the names of files and objects tell.
+    pub layouts: Layouts,
 }
 
 /// How media is read for scan and prerender.
@@ -62,6 +65,7 @@ impl Media {
             growing_idle: media.duration("growing_idle", "10m", "1s"..="1d", idle_doc),
             read: media.choice("read", &ways, MediaRead::Ranges, read_doc),
             whole_bytes_max: media.bytes("whole_bytes_max", "4GiB", "0B"..="1024TiB", whole_doc),
+            layouts: Layouts::read_settings(&media),
         }
     }
 }
