@@ -43,9 +43,9 @@ pub struct Origin {
 /// What became of a request's events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Answer {
-    /// New ones.
+    /// Taken, duplicates included.
     pub accepted: u64,
-    /// Those that were there already.
+    /// Of these, taken before.
     pub duplicates: u64,
     /// Those that were not taken.
     #[serde(default)]

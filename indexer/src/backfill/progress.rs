@@ -19,9 +19,9 @@ pub struct Counts {
     pub before: u64,
     /// Files that were dealt with in this one.
     pub walked: u64,
-    /// Events that the origin took.
+    /// Events that the origin took, duplicates included.
     pub accepted: u64,
-    /// Events that it had already.
+    /// Of these, events that it had taken before.
     pub duplicates: u64,
     /// Files that it, or the layout, would not have.
     pub rejected: u64,
@@ -59,7 +59,7 @@ impl Progress {
     pub fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template("{spinner} [{wide_bar}] {msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{spinner} [{bar:24}] {wide_msg}") {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar

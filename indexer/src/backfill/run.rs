@@ -432,8 +432,8 @@ pub fn report(summary: &Summary, mut out: impl Write) -> io::Result<()> {
     writeln!(out, "files       {}", counts.before + counts.walked)?;
     let lines = [
         ("earlier", counts.before, "of them by earlier runs"),
-        ("accepted", counts.accepted, "new to the origin"),
-        ("duplicates", counts.duplicates, "known to it already"),
+        ("accepted", counts.accepted, "taken by the origin"),
+        ("duplicates", counts.duplicates, "of them known to it already"),
         ("rejected", counts.rejected, "not taken; listed above"),
         ("unmatched", counts.unmatched, "match no pattern of media.layout"),
         ("empty", counts.empty, "without a byte"),

@@ -144,10 +144,10 @@ impl Origin {
             let event: Value = serde_json::from_str(line).expect("an event a line");
             let id = event["id"].as_str().expect("id").to_owned();
             let n_before = *taken.by_id.entry(id).and_modify(|n| *n += 1).or_insert(1);
+            accepted += 1;
             if n_before > 1 {
                 duplicates += 1;
             } else {
-                accepted += 1;
                 taken.events.push(event);
             }
         }
