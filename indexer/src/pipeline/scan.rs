@@ -118,7 +118,7 @@ impl Pipeline {
     /// Whether the media of a recording that had lost it can be opened again.
     async fn is_back(&self, timeline: Timeline, row: &Row) -> bool {
         let Some((_, available)) = &row.latest else { return false };
-        self.0.parts.source.open(wanted(timeline, available)).await.is_ok()
+        self.0.parts.source.is_there(wanted(timeline, available)).await
     }
 
     async fn scan_media(&self, timeline: Timeline, available: &Available) -> Result<Scanned, Fault> {

@@ -188,6 +188,18 @@ impl Source {
         Ok(self.media(Body::Remote(Arc::new(media))))
     }
 
+    /// Whether media can be opened; never fetches it whole.
+    pub async fn is_there(&self, wanted: Wanted<'_>) -> bool {
+        match self.place(wanted) {
+            Ok(Place::File { root, beneath }) => self.open_file(root, beneath).await.is_ok(),
+            Ok(Place::Remote { url }) => {
+                let Ok(place) = self.remote_place(url, wanted) else { return false };
+                RemoteMedia::open(place, wanted.is_growing, Arc::clone(&self.remote.requests)).await.is_ok()
+            }
+            Err(_) => false,
+        }
+    }
+
     /// Opens media that was indexed with `len` bytes. Over the network this costs no request: what is wrong with it
     /// shows when it is read.
     ///

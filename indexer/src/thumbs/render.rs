@@ -142,9 +142,10 @@ impl Thumbs {
             // The place that was scanned: an event may have named another one, whose bytes lie elsewhere.
             let row = row.and_then(|row| row.indexed.zip(row.latest)).filter(|(indexed, _)| indexed.media == *media);
             Ok(row.zip(config).map(|((indexed, (_, available)), config)| Plan {
-                media_url: indexed.media_url,
-                credentials_key: available.credentials_key,
                 is_growing: available.growing,
+                // What the newest event says of the place, if it speaks of the same one.
+                credentials_key: available.credentials_key.filter(|_| available.media_url == indexed.media_url),
+                media_url: indexed.media_url,
                 media_len: indexed.media_len,
                 config,
                 ranges: keyframe.ranges,

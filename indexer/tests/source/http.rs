@@ -218,11 +218,13 @@ async fn whole_is_one_request_for_everyone_who_reads_meanwhile() {
     }
     assert_eq!(server.asked().len(), 1);
     assert_eq!(server.asked()[0].range, None);
+    assert!(source.is_there(wanted(&url)).await);
+    assert_eq!(server.asked()[1].range, Some((0, 65_535)), "to look whether it is there takes the head alone");
     assert_eq!(std::fs::read_dir(dir.path().join("tmp")).expect("dir").count(), 0, "the file has no name");
     drop((held, other));
     let again = source.open_indexed(wanted(&url), 5_000_000).await.expect("open");
     again.read(range(0, 10)).await.expect("read");
-    assert_eq!(server.asked()[1].range, Some((0, 9)), "nobody holds it any more");
+    assert_eq!(server.asked()[2].range, Some((0, 9)), "nobody holds it any more");
 }
 
 #[tokio::test]
