@@ -172,8 +172,8 @@ fn record(stills: &Stills, start: i64) -> Vec<Recording> {
         for start_ms in &scene.starts_ms {
             let recipe = Recipe {
                 label: scene.name.to_owned(),
-                rate: Rate { frames: 5, seconds: 1 },
-                gop: 10,
+                rate: Rate { frames: 2, seconds: 1 },
+                gop: 4,
                 start_ms: start + start_ms,
                 codec: scene.codec,
                 container: scene.container,

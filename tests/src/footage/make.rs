@@ -118,8 +118,12 @@ fn in_parallel<T: Sync>(orders: &[T], one: impl Fn(&T) -> io::Result<Footage> + 
     done.into_iter().map(|made| made.unwrap_or_else(|| Err(io::Error::other("footage was not made")))).collect()
 }
 
-/// `footage/` in Cargo's build directory, which is the one above this program that carries Cargo's tag.
-fn shelf() -> io::Result<PathBuf> {
+/// Where made files are kept: `footage/` in Cargo's build directory, which is the one above this program that carries
+/// Cargo's tag.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn shelf() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     let build = program.ancestors().find(|directory| directory.join("CACHEDIR.TAG").is_file());
     let shelf = build.map_or_else(std::env::temp_dir, Path::to_owned).join("footage");

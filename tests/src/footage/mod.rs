@@ -15,6 +15,6 @@ mod recipe;
 pub mod rule;
 
 pub use clock::{Seen, look, read_clock};
-pub use make::{Footage, cached, cached_all, make, make_all};
+pub use make::{Footage, cached, cached_all, make, make_all, shelf};
 pub use recipe::{Codec, Container, PixelFormat, Rate, Recipe};
 pub use rule::{Recorded, Shown};

@@ -14,6 +14,7 @@ pub mod event;
 pub mod http;
 pub mod metrics;
 pub mod nginx;
+pub mod procfs;
 pub mod program;
 pub mod raw;
 pub mod setup;

@@ -14,10 +14,25 @@ const CACHE_TTL: Duration = Duration::from_secs(3);
 
 const DAY: i64 = 86_400_000;
 
+/// Who asks for the first time: the yes to this token is as fresh in NGINX's store as it can be.
+async fn newcomer(stills: &Stills, target: &str) -> String {
+    // NGINX counts whole seconds: a yes from their beginning lives longest.
+    wait::until("a second begins", async || token::now_ms() % 1000 < 100).await;
+    let token = token::hs256(&token::claims_with("thumbnails:read", &json!({"jti": token::now_ms()})));
+    assert!(is_hit(&stills.get_as(&token, target).await.expect(200)));
+    token
+}
+
 /// Asks until the answer is another one than NGINX had, and demands that this takes no longer than it may.
-async fn until_changed(stills: &Stills, target: &str, since: Instant, is_changed: impl Fn(&Answer) -> bool) -> Answer {
+async fn until_changed(
+    stills: &Stills,
+    token: &str,
+    target: &str,
+    since: Instant,
+    is_changed: impl Fn(&Answer) -> bool,
+) -> Answer {
     let answer = wait::some("what NGINX had is out of reach", async || {
-        let answer = stills.get(target).await;
+        let answer = stills.get_as(token, target).await;
         is_changed(&answer).then_some(answer)
     })
     .await;
@@ -55,13 +70,14 @@ async fn check_delete(delete: impl FnOnce(&Camera) -> Value, is_other_day_left: 
     let Two { stills, camera, doomed, other_day } = two().await;
     let picture = stills.get(&doomed).await.expect(200).body;
     let window = (START, START + 60_000);
+    let newcomer = newcomer(&stills, &doomed).await;
     let asked = Instant::now();
     stills.send(&[delete(&camera)]).await.expect(202);
     // Before any waiting: a search does not list what is gone, and the server itself does not show it.
     assert_eq!(stills.list(&Search::new(&camera, window, 10_000)).await, []);
     let direct = stills.ask_origin(reqwest::Method::GET, &doomed).bearer(stills.owner()).send().await;
     direct.problem(404, "deleted");
-    let answer = until_changed(&stills, &doomed, asked, |answer| answer.status != 200).await;
+    let answer = until_changed(&stills, &newcomer, &doomed, asked, |answer| answer.status != 200).await;
     answer.problem(404, "deleted");
 
     if is_other_day_left {
@@ -71,7 +87,9 @@ async fn check_delete(delete: impl FnOnce(&Camera) -> Value, is_other_day_left: 
         assert!(is_hit(&answer), "{answer:?}");
         assert_eq!(stills.requests("thumb").await, before, "the other day's picture was fetched again");
     } else {
-        until_changed(&stills, &other_day, asked, |answer| answer.status != 200).await.problem(404, "deleted");
+        until_changed(&stills, &newcomer, &other_day, asked, |answer| answer.status != 200)
+            .await
+            .problem(404, "deleted");
     }
 
     // Nothing of the picture is left in what the server stores.
@@ -140,11 +158,10 @@ async fn recorded_anew_it_shows_the_new_picture() {
     let old = stills.get(&doomed).await.expect(200).header("etag").to_owned();
     stills.send(&[event::deleted(&camera, "r-1")]).await.expect(202);
     let url = stills.place(&camera, &other.path, "r-1-anew");
-    let asked = Instant::now();
     stills.send(&[event::available(&camera, "r-1", window, &url)]).await.expect(202);
     stills.until_state(&camera, "r-1", window, "indexed").await;
     let picture =
-        until_changed(&stills, &doomed, asked.max(Instant::now()), |a| a.status == 200 && a.header("etag") != old)
+        until_changed(&stills, stills.owner(), &doomed, Instant::now(), |a| a.status == 200 && a.header("etag") != old)
             .await;
     check_picture(&picture, (320, 240), START + 3_600_000 + 20_000);
     assert!(is_hit(&stills.get(&other_day).await.expect(200)));
@@ -162,7 +179,7 @@ async fn a_late_overlap_shows_at_once() {
     stills.record(&camera, "r-3", (START + 20_800, START + 60_000), &other.path).await;
     let indexed = Instant::now();
     let is_new = |answer: &Answer| answer.header("etag") != old.header("etag");
-    let picture = until_changed(&stills, &target, indexed, is_new).await;
+    let picture = until_changed(&stills, stills.owner(), &target, indexed, is_new).await;
     check_picture(&picture, (320, 240), START + 3_600_000);
     assert!(is_hit(&stills.get(&other_day).await.expect(200)));
 }
@@ -179,4 +196,39 @@ async fn a_deleted_recording_does_not_come_back_by_an_old_event() {
     }
     assert_eq!(stills.list(&Search::new(&camera, span(&minute), 10_000)).await, []);
     stills.get(&thumb(&camera, span(&minute), 0)).await.problem(404, "deleted");
+}
+
+#[tokio::test]
+async fn what_expires_is_gone_at_its_time() {
+    let stills = Setup::new().nginx().set("auth.cache_ttl", "\"2s\"").start().await;
+    let (camera, minute) = (Camera::first(), first_minute());
+    let mut event = event::available(&camera, "r-1", span(&minute), &stills.place(&camera, &minute.path, "r-1"));
+    let expires_at = token::now_ms() + 4_000;
+    event["data"]["expires_at"] = expires_at.into();
+    stills.send(&[event]).await.expect(202);
+    stills.until_state(&camera, "r-1", span(&minute), "indexed").await;
+    let target = thumb(&camera, span(&minute), 20_000);
+    check_picture(&stills.get(&target).await, (320, 240), START + 20_000);
+    wait::until("it has expired", async || stills.get(&target).await.status == 404).await;
+    let late_ms = token::now_ms() - expires_at;
+    assert!((0..1_000).contains(&late_ms), "{late_ms} ms late");
+    wait::until("searches leave it out", async || {
+        stills.list(&Search::new(&camera, span(&minute), 10_000)).await.is_empty()
+    })
+    .await;
+    stills.get(&target).await.problem(404, "deleted");
+}
+
+#[tokio::test]
+async fn events_older_than_retention_are_taken_and_ignored() {
+    let stills = Setup::new().set("retention.days", "1").start().await;
+    let (camera, first) = (Camera::first(), first_minute());
+    let now = token::now_ms() / 1000 * 1000 - 120_000;
+    let url = stills.place(&camera, &first.path, "media");
+    let old = event::available(&camera, "old", span(&first), &url);
+    let new = event::available(&camera, "new", (now, now + 60_000), &url);
+    assert_eq!(stills.send(&[old, new]).await.expect(202).json()["accepted"], 2);
+    stills.until_state(&camera, "new", (now, now + 60_000), "indexed").await;
+    assert_eq!(stills.recordings(&camera, span(&first)).await["recordings"], json!([]));
+    assert_eq!(stills.list(&Search::new(&camera, (now, now + 60_000), 10_000)).await.len(), 7);
 }

@@ -1,0 +1,67 @@
+//! `bench render [--quick]`: what a thumb costs, beside what libavcodec and other tools take for the same keyframes.
+//! `bench soak [RENDERS]`: that memory stays level. Started by `scripts/bench`, which sees to the tools.
+//!
+//! Everything of one table is measured in one run on the same files, by turns, so that a busy machine hits all alike.
+
+#![expect(clippy::print_stdout, reason = "it prints tables")]
+
+mod inputs;
+mod lazy;
+mod peers;
+mod prerender;
+mod report;
+mod soak;
+
+use std::io;
+use std::path::PathBuf;
+
+fn main() -> io::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Runtime::new()?;
+    match words[..] {
+        ["render"] => runtime.block_on(render(&Scale::FULL)),
+        ["render", "--quick"] => runtime.block_on(render(&Scale::QUICK)),
+        ["soak"] => runtime.block_on(soak::run(100_000)),
+        ["soak", count] => runtime.block_on(soak::run(count.parse().map_err(io::Error::other)?)),
+        _ => Err(io::Error::other("usage: bench render [--quick] | bench soak [RENDERS]")),
+    }
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    /// Turns in which everything is measured once.
+    turns: usize,
+    /// Keyframes of each file in a turn.
+    keyframes: usize,
+    /// Runs of each one-shot program in a turn.
+    one_shots: usize,
+    /// Recordings of each file that are prerendered in a turn.
+    recordings: usize,
+}
+
+impl Scale {
+    const FULL: Self = Self { turns: 5, keyframes: 100, one_shots: 6, recordings: 4 };
+    const QUICK: Self = Self { turns: 3, keyframes: 60, one_shots: 3, recordings: 2 };
+}
+
+async fn render(scale: &Scale) -> io::Result<()> {
+    let place = place()?;
+    let inputs = inputs::all(&place)?;
+    let mut report = report::Report::default();
+    lazy::measure(&inputs, scale, &mut report).await?;
+    prerender::measure(&inputs, scale, &mut report).await?;
+    println!("{}", report.table());
+    let file = place.join("render.json");
+    std::fs::write(&file, serde_json::to_vec_pretty(&report.json())?)?;
+    println!("written to {}", file.display());
+    Ok(())
+}
+
+/// `bench/` in Cargo's build directory.
+fn place() -> io::Result<PathBuf> {
+    let place = e2e::footage::shelf()?.with_file_name("bench");
+    std::fs::create_dir_all(&place)?;
+    Ok(place)
+}
