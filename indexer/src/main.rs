@@ -98,7 +98,7 @@ async fn run(config: &Config) -> Result<(), RunError> {
 
 async fn run_backfill(arguments: &BackfillArguments, config: &Config) -> Result<ExitCode, backfill::BackfillError> {
     let stop = stop_signal()?;
-    let summary = backfill::run(arguments, &config.media.layouts, &Clock::system(), stop).await?;
+    let summary = backfill::run(arguments, config, &Clock::system(), stop).await?;
     match arguments.dry_run {
         // Its standard output is the events alone.
         true => backfill::report(&summary, std::io::stderr())?,

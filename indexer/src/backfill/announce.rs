@@ -59,13 +59,14 @@ pub fn event(place: &Place, seen: &Seen, named: Named, phase: Phase, time_ns: i6
 mod tests {
     use std::path::PathBuf;
 
+    use crate::backfill::place::PlaceKind;
     use stills_model::id::{DeviceId, UserId};
     use stills_model::time::Timestamp;
 
     use super::*;
 
     fn announced(path: &str, size: u64, phase: Phase, time_ns: i64) -> EventOrder {
-        let place = Place { root: "/srv".into(), url: "file:///srv/".into() };
+        let place = Place { kind: PlaceKind::Folder("/srv".into()), url: "file:///srv/".into() };
         let named = Named {
             user: UserId::from_bytes([1; 12]),
             device: DeviceId::from_bytes([2; 12]),

@@ -11,7 +11,7 @@ use crate::config::unit::parse_duration;
 /// Where events go, and with which right.
 #[derive(Debug, Clone, Args)]
 pub struct OriginArguments {
-    /// The configuration file; only its [media.layout] counts here. conf.d/*.toml beside it and STILLS_… variables too.
+    /// The configuration file; its [media] and [credentials] count here. conf.d/*.toml beside it and STILLS_… variables too.
     #[arg(long)]
     pub config: Option<PathBuf>,
     /// The origin that is told.
@@ -37,15 +37,16 @@ pub struct OriginArguments {
 /// `stills-indexer backfill`
 #[derive(Debug, Clone, Args)]
 pub struct BackfillArguments {
-    /// Folders with footage.
+    /// Folders with footage, or prefixes of object stores: s3://bucket/prefix (also gs, az; [credentials] has the keys).
     #[arg(required = true, value_name = "PLACE")]
     pub places: Vec<String>,
     /// Where events go.
     #[command(flatten)]
     pub origin: OriginArguments,
-    /// In which order names are walked, directory by directory.
-    #[arg(long, value_enum, default_value = "newest")]
-    pub order: Order,
+    /// In which order names are walked, directory by directory: newest unless said otherwise; object stores list
+    /// oldest first, always.
+    #[arg(long, value_enum)]
+    pub order: Option<Order>,
     /// List what would be sent and what does not match; send nothing, remember nothing.
     #[arg(long)]
     pub dry_run: bool,

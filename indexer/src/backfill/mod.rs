@@ -1,6 +1,7 @@
 //! `stills-indexer backfill`: tells an origin of footage that is there already. It reads names, never media.
 //!
-//! 1. [`walk`] goes through the files of each [`place`] in a fixed order, a directory at a time, on a thread of its own;
+//! 1. [`seek`] finds the files of each [`place`] in a fixed order, from any point on: [`walk`] goes through folders, a
+//!    directory at a time; object stores are listed;
 //! 2. the layouts of `[media.layout]` tell from each name whose recording it is and when it begins;
 //! 3. [`announce`] makes its event: the same file in the same state gives the same event, always;
 //! 4. [`post`] sends batches, waits where the origin asks for it, and tries again where that helps;
@@ -16,6 +17,7 @@ pub mod place;
 pub mod post;
 pub mod progress;
 pub mod run;
+pub mod seek;
 pub mod state;
 pub mod walk;
 pub mod watch;

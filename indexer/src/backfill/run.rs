@@ -2,28 +2,26 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use stills_model::event::Event;
+use stills_model::fault::Fault;
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::announce::{self, Phase};
 use super::arguments::BackfillArguments;
 use super::made::{Metrics, Settled, Told};
-use super::place::{Place, PlaceError};
+use super::place::{Place, PlaceError, PlaceKind};
 use super::post::{BATCH_MAX, Origin, PostError};
 use super::progress::{Counts, Made, Progress};
+use super::seek::{Stores, Total};
 use super::state::{self, PlaceState, StateError, StateFile};
-use super::walk::{self, Order, Seen, Unreadable, Walk};
+use super::walk::{Order, Seen, Unreadable};
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::layout::{Layouts, Unnamed};
-
-/// Files that are seen ahead of what is sent.
-const SEEN_AHEAD_MAX: usize = 2 * BATCH_MAX;
 
 /// Files of one kind of trouble that are listed one by one; beyond, they are counted.
 const LISTED_MAX: u64 = 100;
@@ -55,6 +53,12 @@ pub enum BackfillError {
     NoLayout,
     #[error("--order {asked}: an earlier run began with --order {begun}; give that, or --restart")]
     Order { asked: &'static str, begun: String },
+    #[error("{place}: object stores list oldest first; --order newest is for folders")]
+    OldestFirst { place: String },
+    #[error("{place}: {}", fault.detail)]
+    Listing { place: String, fault: Fault },
+    #[error("{0}")]
+    Stores(String),
     #[error("output: {0}")]
     Output(#[from] io::Error),
 }
@@ -95,19 +99,20 @@ pub fn layouts(all: &Layouts, only: Option<&str>) -> Result<Layouts, BackfillErr
 /// [`BackfillError`]. What was acknowledged until then is remembered.
 pub async fn run(
     arguments: &BackfillArguments,
-    all_layouts: &Layouts,
+    config: &Config,
     clock: &Clock,
     mut stop: watch::Receiver<bool>,
 ) -> Result<Summary, BackfillError> {
     let asked = &arguments.origin;
-    let layouts = layouts(all_layouts, asked.layout.as_deref())?;
+    let layouts = layouts(&config.media.layouts, asked.layout.as_deref())?;
     if asked.media_url.is_some() && arguments.places.len() > 1 {
         return Err(BackfillError::ManyPlaces);
     }
     let open = |text: &String| Place::open(text, asked.media_url.as_deref());
     let places = arguments.places.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let stores = Stores::new(config).map_err(BackfillError::Stores)?;
     if arguments.dry_run {
-        return dry_run(arguments, &places, &layouts, clock);
+        return dry_run(arguments, &places, &stores, &layouts, clock).await;
     }
     let origin = Origin::new(&asked.origin, asked.token_file.clone())?;
     let urls: Vec<&str> = places.iter().map(|place| place.url.as_str()).collect();
@@ -115,6 +120,7 @@ pub async fn run(
     let mut run = Run {
         arguments,
         layouts,
+        stores,
         origin,
         state: StateFile::open(&path)?,
         counts: Counts::default(),
@@ -122,52 +128,19 @@ pub async fn run(
         progress: Progress::new(),
         metrics: metrics(arguments.admin.as_deref()),
     };
-    let found = Found::count(&places);
+    let total = Total::count(&places)?;
     for place in &places {
         if *stop.borrow() {
             break;
         }
-        run.place(place, clock, &found, &mut stop).await?;
+        run.place(place, clock, &total, &mut stop).await?;
     }
     let is_stopped = *stop.borrow();
     let settled = if arguments.wait && !is_stopped { Some(run.wait(&mut stop).await?) } else { None };
     run.progress.finish();
+    total.end();
     let is_stopped = is_stopped || *stop.borrow();
     Ok(Summary { counts: run.counts, is_stopped, settled: settled.flatten() })
-}
-
-/// The files of all places, counted on a thread of its own while they are walked.
-#[derive(Debug, Default)]
-struct Found {
-    total: Arc<AtomicU64>,
-    is_complete: Arc<AtomicBool>,
-    is_over: Arc<AtomicBool>,
-}
-
-impl Found {
-    fn count(places: &[Place]) -> Self {
-        let found = Self::default();
-        let (total, is_complete, is_over) = (found.total.clone(), found.is_complete.clone(), found.is_over.clone());
-        let roots: Vec<PathBuf> = places.iter().map(|place| place.root.clone()).collect();
-        std::thread::spawn(move || {
-            let mut before = 0;
-            for root in roots {
-                walk::count(&root, |n| {
-                    total.store(before + n, Relaxed);
-                    !is_over.load(Relaxed)
-                });
-                before = total.load(Relaxed);
-            }
-            is_complete.store(true, Relaxed);
-        });
-        found
-    }
-}
-
-impl Drop for Found {
-    fn drop(&mut self) {
-        self.is_over.store(true, Relaxed);
-    }
 }
 
 /// The origin's metrics, read beside everything else.
@@ -186,6 +159,7 @@ fn metrics(admin: Option<&str>) -> Option<watch::Receiver<Option<Made>>> {
 struct Run<'a> {
     arguments: &'a BackfillArguments,
     layouts: Layouts,
+    stores: Stores,
     origin: Origin,
     state: StateFile,
     counts: Counts,
@@ -203,8 +177,14 @@ struct Batch {
 
 impl Run<'_> {
     /// Where an earlier run came to, or a beginning, which is remembered before anything is sent.
-    fn begin(&mut self, place: &Place, clock: &Clock) -> Result<PlaceState, BackfillError> {
-        let order = name(self.arguments.order);
+    fn begin(
+        &mut self,
+        place: &Place,
+        order: Order,
+        clock: &Clock,
+        total: &Total,
+    ) -> Result<PlaceState, BackfillError> {
+        let order = order.name();
         match self.state.get(&place.url) {
             Some(earlier) if !earlier.is_complete && !self.arguments.restart => {
                 if earlier.order != order {
@@ -216,6 +196,9 @@ impl Run<'_> {
                     self.progress.say(&format!("{}: going on behind {n_files} files of an earlier run", place.url));
                 }
                 self.counts.before += n_files;
+                if matches!(place.kind, PlaceKind::Store(_)) {
+                    total.add(n_files);
+                }
                 Ok(earlier)
             }
             _ => {
@@ -231,16 +214,18 @@ impl Run<'_> {
         &mut self,
         place: &Place,
         clock: &Clock,
-        found: &Found,
+        total: &Total,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), BackfillError> {
-        let mut reached = self.begin(place, clock)?;
-        let mut seen = spawn_walk(place, self.arguments.order, &reached);
+        let order = order_of(place, self.arguments.order)?;
+        let mut reached = self.begin(place, order, clock, total)?;
+        let after = reached.cursor.as_deref().map(unescaped);
+        let failed = |fault| BackfillError::Listing { place: place.url.clone(), fault };
+        let mut seen = self.stores.seek(place, order, after, total).map_err(failed)?;
         let mut batch = Batch::default();
         let mut show = tokio::time::interval(SHOW_EVERY);
         loop {
-            self.counts.found = found.total.load(Relaxed);
-            self.counts.is_found_complete = found.is_complete.load(Relaxed);
+            (self.counts.found, self.counts.is_found_complete) = total.look();
             let next = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break,
@@ -256,7 +241,7 @@ impl Run<'_> {
                 let complete = PlaceState { is_complete: true, ..reached };
                 return Ok(self.state.set(&place.url, complete)?);
             };
-            self.take(place, next, &mut batch, &mut reached);
+            self.take(place, next.map_err(failed)?, &mut batch, &mut reached);
             if batch.events.len() == BATCH_MAX {
                 tokio::select! {
                     sent = self.send(place, &mut batch, &mut reached) => sent?,
@@ -277,7 +262,7 @@ impl Run<'_> {
             Ok(seen) => seen,
             Err(Unreadable { path, error }) => {
                 self.counts.unreadable += 1;
-                let text = format!("unreadable {}: {error}", place.root.join(path).display());
+                let text = format!("unreadable {}: {error}", place.shown(&path));
                 return self.list(self.counts.unreadable, &text);
             }
         };
@@ -297,7 +282,7 @@ impl Run<'_> {
             Err(Unnamed::NoMatch) => self.counts.unmatched += 1,
             Err(wrong) => {
                 self.counts.rejected += 1;
-                let text = format!("rejected {}: {wrong}", place.root.join(&seen.path).display());
+                let text = format!("rejected {}: {wrong}", place.shown(&seen.path));
                 self.list(self.counts.rejected, &text);
             }
         }
@@ -316,9 +301,8 @@ impl Run<'_> {
                 if last.replace(rejected.index) != Some(rejected.index) {
                     self.counts.rejected += 1;
                 }
-                let path = batch.paths.get(rejected.index).map(|path| place.root.join(path));
-                let path = path.unwrap_or_default();
-                let text = format!("rejected {}: {} {}", path.display(), rejected.pointer, rejected.detail);
+                let path = batch.paths.get(rejected.index).map(|path| place.shown(path)).unwrap_or_default();
+                let text = format!("rejected {path}: {} {}", rejected.pointer, rejected.detail);
                 self.list(self.counts.rejected, &text);
             }
         }
@@ -358,63 +342,62 @@ async fn grace(stop: &mut watch::Receiver<bool>) {
     tokio::time::sleep(STOP_GRACE).await;
 }
 
-/// Walks a place on a thread of its own; it ends when nobody listens any more.
-fn spawn_walk(place: &Place, order: Order, reached: &PlaceState) -> mpsc::Receiver<Result<Seen, Unreadable>> {
-    let (sender, receiver) = mpsc::channel(SEEN_AHEAD_MAX);
-    let root = place.root.clone();
-    let after = reached.cursor.as_deref().map(unescaped);
-    std::thread::spawn(move || {
-        for seen in Walk::new(&root, order, after.as_deref()) {
-            if sender.blocking_send(seen).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
+/// The order in which a place is walked.
+fn order_of(place: &Place, asked: Option<Order>) -> Result<Order, BackfillError> {
+    match (&place.kind, asked) {
+        (PlaceKind::Folder(_), asked) => Ok(asked.unwrap_or(Order::Newest)),
+        (PlaceKind::Store(_), None | Some(Order::Oldest)) => Ok(Order::Oldest),
+        (PlaceKind::Store(_), Some(Order::Newest)) => Err(BackfillError::OldestFirst { place: place.url.clone() }),
+    }
 }
 
-/// The event of a file. One that was written within `settled` of the run's beginning may still grow.
+/// The event of a file. One that was written within `settled` of the run's beginning may still grow; an object never.
 fn event(place: &Place, layouts: &Layouts, seen: &Seen, started_ms: i64, settled: Duration) -> Result<Event, Unnamed> {
     let named = place.named(layouts, seen)?;
     let settled_ms = i64::try_from(settled.as_millis()).unwrap_or(i64::MAX);
-    let is_growing = started_ms.saturating_sub(seen.modified_ns.div_euclid(1_000_000)) < settled_ms;
+    let age_ms = started_ms.saturating_sub(seen.modified_ns.div_euclid(1_000_000));
+    let is_growing = matches!(place.kind, PlaceKind::Folder(_)) && age_ms < settled_ms;
     let phase = if is_growing { Phase::Growing } else { Phase::Whole };
     Ok(announce::event(place, seen, named, phase, seen.modified_ns))
 }
 
 /// Lists what would be sent, one JSON event a line, and to standard error what would not.
-fn dry_run(
+async fn dry_run(
     arguments: &BackfillArguments,
     places: &[Place],
+    stores: &Stores,
     layouts: &Layouts,
     clock: &Clock,
 ) -> Result<Summary, BackfillError> {
     let progress = Progress::new();
     let mut counts = Counts { is_found_complete: true, ..Counts::default() };
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = io::BufWriter::new(io::stdout());
     for place in places {
-        for seen in Walk::new(&place.root, arguments.order, None) {
-            let seen = match seen {
+        let failed = |fault| BackfillError::Listing { place: place.url.clone(), fault };
+        let order = order_of(place, arguments.order)?;
+        let mut all = stores.seek(place, order, None, &Total::default()).map_err(failed)?;
+        while let Some(seen) = all.recv().await {
+            let seen = match seen.map_err(failed)? {
                 Ok(seen) => seen,
                 Err(Unreadable { path, error }) => {
                     counts.unreadable += 1;
-                    progress.say(&format!("unreadable {}: {error}", place.root.join(path).display()));
+                    progress.say(&format!("unreadable {}: {error}", place.shown(&path)));
                     continue;
                 }
             };
             counts.walked += 1;
             counts.found += 1;
-            let path = place.root.join(&seen.path);
+            let path = place.shown(&seen.path);
             match event(place, layouts, &seen, clock.now().as_ms(), arguments.origin.settled) {
                 _ if seen.size == 0 => counts.empty += 1,
                 Ok(event) => writeln!(out, "{}", crate::events::emit::to_structured(&event))?,
                 Err(Unnamed::NoMatch) => {
                     counts.unmatched += 1;
-                    progress.say(&format!("unmatched {}", path.display()));
+                    progress.say(&format!("unmatched {path}"));
                 }
                 Err(wrong) => {
                     counts.rejected += 1;
-                    progress.say(&format!("rejected {}: {wrong}", path.display()));
+                    progress.say(&format!("rejected {path}: {wrong}"));
                 }
             }
         }
@@ -452,13 +435,6 @@ pub fn report(summary: &Summary, mut out: impl Write) -> io::Result<()> {
         writeln!(out, "stopped; the same command goes on from here")?;
     }
     out.flush()
-}
-
-fn name(order: Order) -> &'static str {
-    match order {
-        Order::Newest => "newest",
-        Order::Oldest => "oldest",
-    }
 }
 
 fn escaped(path: &Path) -> String {

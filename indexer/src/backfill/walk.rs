@@ -47,6 +47,16 @@ impl Seen {
     }
 }
 
+impl Order {
+    /// As it is typed and kept.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Newest => "newest",
+            Self::Oldest => "oldest",
+        }
+    }
+}
+
 /// A place that could not be looked at.
 #[derive(Debug)]
 pub struct Unreadable {

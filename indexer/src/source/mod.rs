@@ -19,6 +19,7 @@ mod connector;
 pub mod credentials;
 pub mod file;
 pub mod guard;
+pub mod listing;
 pub mod policy;
 mod remote;
 mod spelling;

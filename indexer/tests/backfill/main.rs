@@ -1,6 +1,7 @@
 //! Backfill and watch as programs, against a small origin over real HTTP: stopped, killed, refused, and gone on.
 
 mod origin;
+mod store;
 mod watching;
 
 use std::collections::BTreeSet;
@@ -53,8 +54,12 @@ impl Site {
     }
 
     fn command(&self, what: &str, origin: &Origin) -> Command {
+        self.command_at(what, self.footage().to_str().expect("text"), origin)
+    }
+
+    fn command_at(&self, what: &str, place: &str, origin: &Origin) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stills-indexer"));
-        command.arg(what).arg(self.footage()).args(["--origin", &origin.url]);
+        command.args([what, place]).args(["--origin", &origin.url]);
         let in_dir = |name: &str| self.dir.path().join(name);
         command.arg("--config").arg(in_dir("stills.toml")).arg("--token-file").arg(in_dir("token"));
         command.arg("--state").arg(in_dir("state.json"));
@@ -264,7 +269,7 @@ fn what_cannot_work_is_told_before_anything_is_sent() {
         assert!(stderr(&output).contains(part), "{more:?}: {}", stderr(&output));
     };
     check(&["/no/such/folder"], "/no/such/folder: No such file");
-    check(&["s3://footage/"], "cannot be listed yet");
+    check(&["ftp://footage/"], "must be a folder, or an s3://");
     check(&["--layout", "none"], "no such layout");
     check(&["--media-url", "file:///a", "."], "one URL can stand for one folder only");
     assert_eq!(origin.look(|taken| taken.n_posts), 0);

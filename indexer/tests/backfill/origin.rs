@@ -167,13 +167,13 @@ impl Origin {
     }
 }
 
-fn response(status: u16, header: &str, body: &str) -> String {
+pub(crate) fn response(status: u16, header: &str, body: &str) -> String {
     let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{header}");
     format!("{head}content-length: {}\r\n\r\n{body}", body.len())
 }
 
 /// Head in lower-case header names, and body; nothing at the end of the connection.
-fn request(reader: &mut impl BufRead) -> Option<(String, String)> {
+pub(crate) fn request(reader: &mut impl BufRead) -> Option<(String, String)> {
     let (mut head, mut len) = (String::new(), 0);
     loop {
         let mut line = String::new();

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::announce;
 use super::arguments::WatchArguments;
-use super::place::{Place, PlaceError};
+use super::place::{Place, PlaceError, PlaceKind};
 use super::post::{BATCH_MAX, Origin, PostError};
 use super::run::{BackfillError, layouts};
 use super::state;
@@ -81,14 +81,18 @@ pub async fn run(
     let asked = &arguments.origin;
     let layouts = layouts(all_layouts, asked.layout.as_deref())?;
     let place = Place::open(&arguments.place, asked.media_url.as_deref())?;
+    let PlaceKind::Folder(root) = place.kind.clone() else {
+        return Err(PlaceError::Watched(arguments.place.clone()).into());
+    };
     let origin = Origin::new(&asked.origin, asked.token_file.clone())?;
     let path = asked.state.clone().unwrap_or_else(|| state::default_path("watch", origin.base(), &[&place.url]));
     let (log, told) = ToldLog::open(&path, &place.url).map_err(|problem| WatchError::State { path, problem })?;
     let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     let mut watch = Watch {
         tracker: Tracker::new(told, ms(asked.settled), ms(arguments.growing_every)),
-        notices: if arguments.poll.is_some() { None } else { listen(&place.root) },
+        notices: if arguments.poll.is_some() { None } else { listen(&root) },
         poll_every: arguments.poll.unwrap_or(POLL_EVERY),
+        root,
         place,
         layouts,
         origin,
@@ -96,7 +100,7 @@ pub async fn run(
         clock: clock.clone(),
         logged: BTreeSet::new(),
     };
-    tracing::info!(place = %watch.place.root.display(), has_notices = watch.notices.is_some(), "watching");
+    tracing::info!(place = %watch.root.display(), has_notices = watch.notices.is_some(), "watching");
     tokio::select! {
         outcome = watch.go_on() => outcome,
         _ = stop.wait_for(|stop| *stop) => Ok(()),
@@ -116,6 +120,7 @@ fn listen(root: &Path) -> Option<Notices> {
 
 /// One folder that is watched.
 struct Watch {
+    root: PathBuf,
     place: Place,
     layouts: Layouts,
     origin: Origin,
@@ -163,7 +168,7 @@ impl Watch {
 
     /// Looks at one file that something was heard of.
     fn look_at(&mut self, path: &Path, is_closed: bool) {
-        match std::fs::symlink_metadata(self.place.root.join(path)) {
+        match std::fs::symlink_metadata(self.root.join(path)) {
             Ok(metadata) if metadata.is_file() => self.seen(Seen::new(path.to_owned(), &metadata), is_closed),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.tracker.gone(path),
             _ => {}
@@ -192,14 +197,14 @@ impl Watch {
             tracing::warn!(%error, "no notices from the kernel any more; everything is looked at more often");
             self.notices = None;
         }
-        let root = self.place.root.clone();
+        let root = self.root.clone();
         let walked = tokio::task::spawn_blocking(move || {
             let all = Walk::new(&root, Order::Oldest, None).take(FILES_MAX + 1);
             all.collect::<Vec<_>>()
         });
         let walked = walked.await.map_err(std::io::Error::other)?;
         if walked.len() > FILES_MAX || self.tracker.len() > FILES_MAX {
-            return Err(WatchError::TooManyFiles(self.place.root.clone()));
+            return Err(WatchError::TooManyFiles(self.root.clone()));
         }
         let mut is_readable = true;
         self.tracker.begin_round(self.clock.now().as_ms());
