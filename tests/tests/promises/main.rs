@@ -14,5 +14,6 @@ mod listing;
 mod one_picture;
 mod operations;
 mod order;
+mod spellings;
 mod states;
 mod taking_events;
