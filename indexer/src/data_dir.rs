@@ -6,6 +6,7 @@
 //! <data>/uploads/          images put by users, ground state
 //! <data>/catalog/          derived from the journal
 //! <data>/cache/            pictures in volumes and where they are, derived
+//! <data>/tmp/              media read whole, in files without a name; emptied at start
 //! ```
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};

@@ -11,11 +11,13 @@ pub mod thumbs;
 
 pub mod events;
 
+pub mod backfill;
 pub mod cache;
 pub mod catalog;
 pub mod data_dir;
 pub mod decode;
 pub mod journal;
+pub mod layout;
 mod marker;
 pub mod source;
 

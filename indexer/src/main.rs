@@ -1,14 +1,21 @@
 //! `stills-indexer`: the write path alone, without serving. Arguments, configuration, logging, run, exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use stills_indexer::backfill::arguments::{BackfillArguments, WatchArguments};
+use stills_indexer::backfill::run as backfill;
+use stills_indexer::backfill::watch::{self as watching, WatchError};
 use stills_indexer::clock::Clock;
 use stills_indexer::config::{self, Config, Program};
 use stills_indexer::run::{Engine, RunError};
 use stills_indexer::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// The exit code of a run that a signal stopped and that can go on.
+const EXIT_STOPPED: u8 = 130;
 
 /// Thumbnails of recorded footage: the indexer alone.
 #[derive(Debug, Parser)]
@@ -26,33 +33,53 @@ enum Command {
         #[arg(long)]
         config: Option<PathBuf>,
     },
+    /// Tell an origin of footage that is there already. Exit code 0: all taken, 1: some was not, 130: stopped.
+    Backfill(BackfillArguments),
+    /// Tell an origin of footage as a recorder writes and removes it, until stopped.
+    Watch(WatchArguments),
+}
+
+fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("no runtime: {error}")),
+    };
+    match command {
+        Command::Run { config } => configured(config.as_deref(), |config| {
+            telemetry::start(config.log.level);
+            runtime.block_on(run(config)).map(|()| ExitCode::SUCCESS).unwrap_or_else(|error| {
+                tracing::error!(%error, "the indexer did not start");
+                ExitCode::FAILURE
+            })
+        }),
+        Command::Backfill(arguments) => configured(arguments.origin.config.as_deref(), |config| {
+            runtime.block_on(run_backfill(&arguments, config)).unwrap_or_else(|error| failed(&error.to_string()))
+        }),
+        Command::Watch(arguments) => configured(arguments.origin.config.as_deref(), |config| {
+            telemetry::start(config.log.level);
+            let watched = runtime.block_on(run_watch(&arguments, config));
+            watched.map(|()| ExitCode::SUCCESS).unwrap_or_else(|error| failed(&error.to_string()))
+        }),
+    }
+}
+
+/// Reads the configuration for a command, or tells all that is wrong with it.
+#[expect(clippy::print_stderr, reason = "faults go to the person who typed the command")]
+fn configured(path: Option<&Path>, run: impl FnOnce(&Config) -> ExitCode) -> ExitCode {
+    match Config::load(Program::Indexer, path, config::environment()) {
+        Ok(config) => run(&config),
+        Err(faults) => {
+            eprintln!("{faults}");
+            ExitCode::from(config::EXIT_CODE)
+        }
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "faults go to the person who typed the command")]
-fn main() -> ExitCode {
-    let Command::Run { config: path } = Arguments::parse().command;
-    let config = match Config::load(Program::Indexer, path.as_deref(), config::environment()) {
-        Ok(config) => config,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return ExitCode::from(config::EXIT_CODE);
-        }
-    };
-    telemetry::start(config.log.level);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "no runtime");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(run(&config)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(%error, "the indexer did not start");
-            ExitCode::FAILURE
-        }
-    }
+fn failed(text: &str) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::FAILURE
 }
 
 async fn run(config: &Config) -> Result<(), RunError> {
@@ -67,4 +94,43 @@ async fn run(config: &Config) -> Result<(), RunError> {
     engine.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn run_backfill(arguments: &BackfillArguments, config: &Config) -> Result<ExitCode, backfill::BackfillError> {
+    let stop = stop_signal()?;
+    let summary = backfill::run(arguments, &config.media.layouts, &Clock::system(), stop).await?;
+    match arguments.dry_run {
+        // Its standard output is the events alone.
+        true => backfill::report(&summary, std::io::stderr())?,
+        false => backfill::report(&summary, std::io::stdout())?,
+    }
+    Ok(match summary.is_stopped {
+        true => ExitCode::from(EXIT_STOPPED),
+        false if summary.is_clean() => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+async fn run_watch(arguments: &WatchArguments, config: &Config) -> Result<(), WatchError> {
+    let stop = stop_signal()?;
+    watching::run(arguments, &config.media.layouts, &Clock::system(), stop).await
+}
+
+/// Becomes true with the first signal; a second one ends the program at once.
+fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        for is_second in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if is_second {
+                std::process::exit(EXIT_STOPPED.into());
+            }
+            let _ = sender.send(true);
+        }
+    });
+    Ok(receiver)
 }

@@ -60,16 +60,16 @@ pub struct Metrics {
     scans: Family<Labels<1>, Counter>,
     scan_duration: Histogram,
     cache_requests: Family<Labels<2>, Counter>,
-    events: Family<Labels<2>, Counter>,
-    recordings: Family<Labels<1>, Gauge>,
-    journal_sync_duration: Histogram,
+    events: Family<Labels<1>, Counter>,
     pub cache_bytes: Gauge<u64, AtomicU64>,
     pub decoder_running: Gauge,
     pub decoder_queued: Gauge,
     pub decoder_crashes: Counter,
     pub decoder_deadlines: Counter,
-    pub journal_appends: Counter,
-    pub journal_appended_bytes: Counter,
+    pub journal_bytes: Gauge<u64, AtomicU64>,
+    pub journal_entries: Counter,
+    pub journal_syncs: Counter,
+    pub journal_sync_failures: Counter,
     pub pipeline_backlog: Gauge,
 }
 
@@ -86,15 +86,15 @@ impl Metrics {
             scan_duration: Histogram::new(SLOW_BUCKETS),
             cache_requests: Family::default(),
             events: Family::default(),
-            recordings: Family::default(),
-            journal_sync_duration: Histogram::new(FAST_BUCKETS),
             cache_bytes: Gauge::default(),
             decoder_running: Gauge::default(),
             decoder_queued: Gauge::default(),
             decoder_crashes: Counter::default(),
             decoder_deadlines: Counter::default(),
-            journal_appends: Counter::default(),
-            journal_appended_bytes: Counter::default(),
+            journal_bytes: Gauge::default(),
+            journal_entries: Counter::default(),
+            journal_syncs: Counter::default(),
+            journal_sync_failures: Counter::default(),
             pipeline_backlog: Gauge::default(),
         };
         metrics.registered(version)
@@ -115,15 +115,18 @@ impl Metrics {
         r.register("cache_requests", "Pictures looked for in a cache", self.cache_requests.clone());
         r.register("cache_bytes", "Pictures on disk", self.cache_bytes.clone());
         r.register("events", "Recording events", self.events.clone());
-        r.register("recordings", "Recordings by their state", self.recordings.clone());
         r.register("decoder_running", "Decoders at work", self.decoder_running.clone());
         r.register("decoder_queued", "Requests that wait for a decoder", self.decoder_queued.clone());
         r.register("decoder_crashes", "Decoders that died on media", self.decoder_crashes.clone());
         r.register("decoder_deadlines", "Decoders that were stopped at a deadline", self.decoder_deadlines.clone());
-        r.register("journal_appends", "Entries made durable", self.journal_appends.clone());
-        r.register("journal_appended_bytes", "Bytes of entries made durable", self.journal_appended_bytes.clone());
-        let name = "journal_sync_duration_seconds";
-        r.register(name, "Syncs of the journal to disk", self.journal_sync_duration.clone());
+        r.register("journal_bytes", "Journal files on disk", self.journal_bytes.clone());
+        r.register("journal_entries", "Entries made durable", self.journal_entries.clone());
+        r.register("journal_syncs", "Calls of fdatasync on entries", self.journal_syncs.clone());
+        r.register(
+            "journal_sync_failures",
+            "Files given up after a failed fdatasync",
+            self.journal_sync_failures.clone(),
+        );
         r.register("pipeline_backlog", "Recordings that wait to be indexed", self.pipeline_backlog.clone());
         // A series that is 0 from the start lets a rate be computed of its first event too.
         for (tier, outcome) in [("hot", "hit"), ("hot", "miss"), ("disk", "hit"), ("disk", "miss")] {
@@ -160,19 +163,9 @@ impl Metrics {
         self.cache_requests.get_or_create(&[("tier", tier), ("outcome", outcome)]).inc();
     }
 
-    /// Recording events of one kind (`recording.available`, …) with one outcome (`accepted`, `duplicate`, `rejected`).
-    pub fn events(&self, kind: &'static str, outcome: &'static str, count: u64) {
-        self.events.get_or_create(&[("kind", kind), ("outcome", outcome)]).inc_by(count);
-    }
-
-    /// How many recordings are in a state now.
-    pub fn recordings(&self, state: &'static str, count: i64) {
-        self.recordings.get_or_create(&[("state", state)]).set(count);
-    }
-
-    /// One sync of the journal.
-    pub fn journal_sync(&self, took: Duration) {
-        self.journal_sync_duration.observe(took.as_secs_f64());
+    /// Recording events with one outcome (`new`, `duplicate`).
+    pub fn events(&self, outcome: &'static str, count: u64) {
+        self.events.get_or_create(&[("outcome", outcome)]).inc_by(count);
     }
 
     /// All series as text of [`CONTENT_TYPE`].
@@ -239,9 +232,7 @@ mod tests {
         metrics.scan(Err(FaultKind::Gone), Duration::from_secs(2));
         metrics.cache_request(CacheTier::Hot, true);
         metrics.cache_request(CacheTier::Disk, false);
-        metrics.events("recording.available", "accepted", 3);
-        metrics.recordings("indexed", 7);
-        metrics.journal_sync(Duration::from_millis(4));
+        metrics.events("new", 3);
         metrics.decoder_running.inc();
         metrics.decoder_crashes.inc();
         metrics.cache_bytes.set(1 << 40);
@@ -260,8 +251,7 @@ mod tests {
             "stills_cache_requests_total{tier=\"hot\",outcome=\"hit\"} 1",
             "stills_cache_requests_total{tier=\"hot\",outcome=\"miss\"} 0",
             "stills_cache_requests_total{tier=\"disk\",outcome=\"miss\"} 1",
-            "stills_events_total{kind=\"recording.available\",outcome=\"accepted\"} 3",
-            "stills_recordings{state=\"indexed\"} 7",
+            "stills_events_total{outcome=\"new\"} 3",
             "stills_decoder_running 1",
             "stills_decoder_crashes_total 1",
             "stills_decoder_deadlines_total 0",

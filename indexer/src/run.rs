@@ -4,9 +4,11 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use stills_model::thumb::ThumbKey;
+use stills_model::wire::SCANNED_LEN_MAX;
 use thiserror::Error;
 use tokio::task::JoinSet;
 
@@ -14,14 +16,18 @@ use crate::cache::{CacheConfig, CacheError, DiskCache};
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::media::MediaRead;
 use crate::config::pictures::PrerenderInterval;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::decode::{DecodeConfig, DecodePool, StartError};
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Anchors, Pipeline, PipelineConfig, PrerenderConfig, SubmitError};
-use crate::source::Source;
+use crate::source::client::Client;
+use crate::source::credentials::Credentials;
+use crate::source::guard::Guard;
 use crate::source::policy::{MediaPolicy, PolicyConfig};
+use crate::source::{RemoteConfig, Source};
 use crate::threads::Threads;
 use crate::thumbs::{self, Thumbs};
 
@@ -51,6 +57,10 @@ pub enum RunError {
     Threads(#[from] std::io::Error),
     #[error("the media policy is wrong: {0}")]
     Policy(String),
+    #[error("{0}")]
+    Credentials(String),
+    #[error("media over the network could not be set up: {0}")]
+    Network(std::io::Error),
 }
 
 /// Everything that runs behind the HTTP.
@@ -68,6 +78,7 @@ pub struct Engine {
     pub clock: Clock,
     /// Recordings this close are one coverage, in milliseconds.
     pub seam_ms: i64,
+    source: Source,
     cache: Arc<DiskCache>,
     pool: Arc<DecodePool>,
     tasks: JoinSet<()>,
@@ -79,6 +90,25 @@ fn policy(config: &Config) -> Result<MediaPolicy, RunError> {
     let roots = config.media.roots.iter().map(|root| root.as_str().to_owned()).collect();
     let allow_urls = config.media.allow_urls.iter().map(|pattern| pattern.as_str().to_owned()).collect();
     MediaPolicy::new(PolicyConfig { roots, allow_urls }).map_err(|faults| RunError::Policy(faults.join("; ")))
+}
+
+/// What the credentials of a configuration are good for; nothing is asked of the network.
+///
+/// # Errors
+/// [`RunError::Credentials`] names those that cannot be used.
+pub fn credentials(config: &Config) -> Result<Credentials, RunError> {
+    Credentials::new(&config.credentials).map_err(|faults| RunError::Credentials(faults.join("; ")))
+}
+
+fn remote_config(config: &Config, whole_dir: PathBuf) -> Result<RemoteConfig, RunError> {
+    let allow_networks = config.media.allow_networks.iter().map(|network| network.0).collect();
+    Ok(RemoteConfig {
+        client: Client::new(Guard::new(allow_networks)).map_err(RunError::Network)?,
+        credentials: credentials(config)?,
+        is_whole: config.media.read == MediaRead::Whole,
+        whole_dir,
+        whole_bytes_max: config.media.whole_bytes_max,
+    })
 }
 
 fn pipeline_config(config: &Config) -> PipelineConfig {
@@ -99,6 +129,12 @@ fn pipeline_config(config: &Config) -> PipelineConfig {
 fn incarnation(clock: &Clock) -> String {
     let random = RandomState::new().hash_one(clock.now().as_ms());
     format!("{:08x}", random >> 32)
+}
+
+/// An entry takes the longest scan result: a day in which every picture is a keyframe.
+fn journal_config() -> JournalConfig {
+    let payload_max = u32::try_from(SCANNED_LEN_MAX + 4096).unwrap_or(u32::MAX);
+    JournalConfig { payload_bytes_max: payload_max, ..JournalConfig::default() }
 }
 
 fn cache_config(config: &Config) -> CacheConfig {
@@ -122,17 +158,22 @@ impl Engine {
     pub async fn start(config: &Config, clock: Clock, version: &'static str) -> Result<Self, RunError> {
         let metrics = Arc::new(Metrics::new(version));
         let data = DataDir::open(&config.data.dir)?;
-        let (journal, report) = Journal::open(&data.journal(), JournalConfig::default())?;
+        let (journal, report) = Journal::open(&data.journal(), journal_config())?;
         tracing::info!(?report, "the journal is open");
         let seam_ms = i64::try_from(config.coverage.seam_max.as_millis()).unwrap_or(i64::MAX);
         let (catalog, opened) = Catalog::open(&data.catalog(), seam_ms, &incarnation(&clock))?;
         tracing::info!(?opened, "the catalog is open");
+        // An empty catalog beside a full cache has forgotten deletes whose pictures may still be there.
+        let is_new = catalog.checkpoint()?.is_none();
         let catalog = Arc::new(catalog);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = Arc::new(Threads::start("store", cores.max(2) * 2, STORE_CALLS_MAX)?);
+        // Writers wait for each other and for large deletes; look-ups must not wait for them.
+        let writes = Arc::new(Threads::start("catalog-write", cores.max(2), STORE_CALLS_MAX)?);
         let reads = Arc::new(Threads::start("media", cores.max(2) * 2, MEDIA_READS_MAX)?);
         let policy = Arc::new(policy(config)?);
-        let source = Source::new(Arc::clone(&policy), reads);
+        let remote = remote_config(config, data.root().join("tmp"))?;
+        let source = Source::new(Arc::clone(&policy), reads, remote).map_err(RunError::Network)?;
         let pool = DecodePool::start(decode_config(config)?).await?;
         let (cache, report) = DiskCache::open(&data.cache(), cache_config(config))?;
         tracing::info!(?report, "the disk cache is open");
@@ -142,7 +183,7 @@ impl Engine {
             cache: Arc::clone(&cache),
             pool: Arc::clone(&pool),
             source: source.clone(),
-            threads: Arc::clone(&threads),
+            threads,
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             hot_bytes: config.cache.hot_bytes,
@@ -153,19 +194,28 @@ impl Engine {
             catalog: Arc::clone(&catalog),
             thumbs: thumbs.clone(),
             pool: Arc::clone(&pool),
-            source,
-            threads,
+            source: source.clone(),
+            threads: writes,
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         };
         let (pipeline, replayed) = Pipeline::open(parts, pipeline_config(config)).await?;
         tracing::info!(?replayed, backlog = pipeline.backlog(), "the pipeline is open");
-        if report.needs_rebuild {
+        if report.needs_rebuild || (is_new && report.volumes > 0) {
             rebuild_cache(&cache, &catalog)?;
         }
         let mut tasks = JoinSet::new();
         pipeline.start(&mut tasks);
-        Ok(Self { thumbs, pipeline, policy, metrics, clock, seam_ms, cache, pool, tasks, _data: data })
+        Ok(Self { thumbs, pipeline, policy, metrics, clock, seam_ms, source, cache, pool, tasks, _data: data })
+    }
+
+    /// Takes the credentials of a configuration that was read again; faulty ones change nothing.
+    ///
+    /// # Errors
+    /// [`RunError::Credentials`] names them.
+    pub fn set_credentials(&self, config: &Config) -> Result<(), RunError> {
+        self.source.set_credentials(credentials(config)?);
+        Ok(())
     }
 
     /// Copies what the parts count into the metrics, before they are read.
@@ -182,6 +232,11 @@ impl Engine {
         };
         raise(&metrics.decoder_crashes, decoders.crashes.load(Relaxed));
         raise(&metrics.decoder_deadlines, decoders.deadline_kills.load(Relaxed));
+        let journal = self.pipeline.journal_stats();
+        metrics.journal_bytes.set(journal.bytes);
+        raise(&metrics.journal_entries, journal.entries);
+        raise(&metrics.journal_syncs, journal.syncs);
+        raise(&metrics.journal_sync_failures, journal.sync_failures);
     }
 
     /// Stops: work in progress is left where it can go on, state is flushed.

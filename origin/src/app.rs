@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use stills_indexer::clock::Clock;
 use stills_indexer::config::auth::{ScopeName, TokenKey};
 use stills_indexer::config::{self, Config, Faults, Program};
-use stills_indexer::run::{Engine, RunError};
+use stills_indexer::run::{self, Engine, RunError};
 use thiserror::Error;
 
 use crate::auth::{Auth, AuthConfig, ClaimPointers, ConfigFault, ScopeSet, Secret, SecretSource};
@@ -123,6 +123,7 @@ fn auth_config(config: &Config) -> AuthConfig {
 pub fn load(path: Option<&std::path::Path>) -> Result<Config, AppError> {
     let config = Config::load(Program::Origin, path, config::environment()).map_err(AppError::Config)?;
     Auth::new(&auth_config(&config), Clock::system()).map_err(AppError::Auth)?;
+    run::credentials(&config)?;
     Ok(config)
 }
 
@@ -192,6 +193,9 @@ impl Running {
         if let Err(faults) = self.app.auth.reload(&auth_config(&fresh)) {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
             return tracing::error!(faults = faults.join("; "), "the keys are faulty; the old ones stay in force");
+        }
+        if let Err(error) = self.app.engine.set_credentials(&fresh) {
+            return tracing::error!(%error, "the credentials are faulty; the old ones stay in force");
         }
         self.app.engine.pipeline.set_retention_days(fresh.retention.days.unwrap_or(0));
         // What was bound, opened or started by the old one stays as it is until a restart.

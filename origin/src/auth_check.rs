@@ -8,7 +8,7 @@ use http::request::Parts;
 
 use crate::app::App;
 use crate::auth::{Credentials, Scope, Target, Window, authorize};
-use crate::reply::{Kind, Problem, Reply, X_ACCEL_EXPIRES};
+use crate::reply::{Problem, Reply, X_ACCEL_EXPIRES};
 use crate::route::Route;
 
 const ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
@@ -19,14 +19,18 @@ pub(crate) async fn get(app: &App, parts: &Parts) -> Result<Reply, Problem> {
     let original = parts.headers.get(ORIGINAL_URI).and_then(|uri| uri.to_str().ok()).unwrap_or_default();
     let (path, query) = original.split_once('?').map_or((original, None), |(path, query)| (path, Some(query)));
     let credentials = Credentials::from_headers_or_query(&parts.headers, query)?;
-    let window = match Route::parse(app.config().public.prefix.as_str(), path) {
+    let route = Route::parse(app.config().public.prefix.as_str(), path);
+    let window = match &route {
         Route::Thumb(thumb) => thumb.window().ok().map(|span| Window { timeline: thumb.timeline, span }),
         _ => None,
     };
     let identity = app.auth.authenticate(credentials, window.as_ref()).await?;
-    // A path that names no window opens nothing: the origin would answer it with 404 or 422.
     let Some(window) = window else {
-        return Err(Problem::new(Kind::InsufficientScope, "this path opens nothing"));
+        if let Route::Thumb(thumb) = &route {
+            authorize(&identity, Scope::ThumbnailsRead, Target::Device(thumb.timeline))?;
+        }
+        // Nothing to see there, and the origin says why: 422 or 404. Without an epoch NGINX stores neither answer.
+        return Ok(Reply::nothing().with(X_ACCEL_EXPIRES, "0").with(header::CACHE_CONTROL, "no-store"));
     };
     authorize(&identity, Scope::ThumbnailsRead, Target::Window(window))?;
     let epoch = app.engine.thumbs.ask(move |catalog| catalog.epoch(&window.timeline, &window.span)).await?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header;
 use http::request::Parts;
 use serde_json::json;
-use stills_indexer::events::{Objection, Parsed, Refused, cloudevents};
+use stills_indexer::events::{Objection, Parsed, Refused, cloudevents, notifications};
 use stills_model::event::{Event, EventKind};
 use stills_model::id::Timeline;
 
@@ -23,10 +23,13 @@ where
     authorize(&identity, Scope::RecordingsWrite, Target::Nothing)?;
     let body = read_body.await?;
     let is_lenient = is_lenient(parts);
-    let Parsed { events, rejected } = parse(app, parts, &body, &identity, is_lenient)?;
+    let (is_notification, Parsed { events, rejected }) = parse(app, parts, &body, &identity, is_lenient)?;
+    // An object store can correct nothing and would send the same again for ever.
+    let is_lenient = is_lenient || is_notification;
     if !rejected.is_empty() && !is_lenient {
-        let n_rejected = rejected.len();
-        let detail = format!("{n_rejected} faults; nothing of this request was taken");
+        let n_faults = rejected.len();
+        let faults = if n_faults == 1 { "fault" } else { "faults" };
+        let detail = format!("{n_faults} {faults}; nothing of this request was taken");
         return Err(Problem::new(Kind::InvalidEvents, detail).with("errors", json!(rejected)));
     }
     let submitted = app.engine.pipeline.submit(events.into_iter().map(|(_, event)| event).collect()).await?;
@@ -43,7 +46,14 @@ fn is_lenient(parts: &Parts) -> bool {
     values.flat_map(|value| value.split([',', ';'])).any(|one| one.trim().eq_ignore_ascii_case("handling=lenient"))
 }
 
-fn parse(app: &App, parts: &Parts, body: &Bytes, identity: &Identity, is_lenient: bool) -> Result<Parsed, Problem> {
+/// The events of a request, and whether an object store sent them.
+fn parse(
+    app: &App,
+    parts: &Parts,
+    body: &Bytes,
+    identity: &Identity,
+    is_lenient: bool,
+) -> Result<(bool, Parsed), Problem> {
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let is_trusted = identity.caller().is_some_and(|caller| caller.users == Users::All);
@@ -61,7 +71,12 @@ fn parse(app: &App, parts: &Parts, body: &Bytes, identity: &Identity, is_lenient
         }
         check_media(app, event, is_trusted)
     };
-    let parsed = cloudevents::parse(content_type, headers, body, app.engine.clock.now(), &check);
+    let now = app.engine.clock.now();
+    let is_binary = parts.headers.contains_key("ce-specversion");
+    let layouts = &app.config().media.layouts;
+    let notification = if is_binary { None } else { notifications::parse(content_type, body, layouts, now, &check) };
+    let is_notification = notification.is_some();
+    let parsed = notification.unwrap_or_else(|| cloudevents::parse(content_type, headers, body, now, &check));
     let parsed = parsed.map_err(|refused| {
         let kind = match &refused {
             Refused::UnsupportedMediaType => Kind::UnsupportedMediaType,
@@ -72,7 +87,7 @@ fn parse(app: &App, parts: &Parts, body: &Bytes, identity: &Identity, is_lenient
     match forbidden.get() {
         // Footage of somebody else is refused as such, whether or not other events are faulty.
         Some(error) if !is_lenient => Err(error.into()),
-        _ => Ok(parsed),
+        _ => Ok((is_notification, parsed)),
     }
 }
 

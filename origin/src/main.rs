@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use stills_indexer::clock::Clock;
 use stills_indexer::config::{self, unit};
+use stills_indexer::run::RunError;
 use stills_indexer::telemetry;
 use stills_model::id::{DeviceId, UserId};
 use stills_origin::app::{self, AppError, Running};
@@ -83,7 +84,9 @@ fn main() -> ExitCode {
 fn fail(error: &AppError) -> ExitCode {
     eprintln!("{error}");
     match error {
-        AppError::Config(_) | AppError::Auth(_) => ExitCode::from(config::EXIT_CODE),
+        AppError::Config(_) | AppError::Auth(_) | AppError::Run(RunError::Credentials(_)) => {
+            ExitCode::from(config::EXIT_CODE)
+        }
         _ => ExitCode::FAILURE,
     }
 }

@@ -46,6 +46,12 @@ pub(crate) fn page(slug: &str) -> Result<Reply, Problem> {
     let Some(kind) = kind else { return Err(Problem::new(Kind::NotFound, "there is no problem of this name")) };
     let (status, slug, title) = kind.facts();
     let (code, advice) = (status.as_u16(), advice(kind));
+    // Backticks mark what is code, as they do in the texts themselves.
+    let advice: String = advice
+        .split('`')
+        .enumerate()
+        .map(|(n, part)| if n % 2 == 0 { part.to_owned() } else { format!("<code>{part}</code>") })
+        .collect();
     let page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\n\
          <h1>{title}</h1>\n<p>Status {code}, type <code>/problems/{slug}</code>.</p>\n<p>{advice}</p>\n</html>\n"

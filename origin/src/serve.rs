@@ -121,6 +121,6 @@ async fn read_body(app: &App, body: Incoming) -> Result<Bytes, Problem> {
 fn request_id(app: &App, headers: &HeaderMap) -> String {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let given = given.filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(is_plain));
+    let given = given.filter(|id| (8..=128).contains(&id.len()) && id.bytes().all(is_plain));
     given.map_or_else(|| app.next_request_id(), str::to_owned)
 }

@@ -53,7 +53,9 @@ pub(crate) async fn get(app: &App, parts: &Parts, path: &ThumbPath) -> Result<Re
     let looked_up = began.elapsed();
     let etag = thumbs::key_of(&located, ask.rendition).etag();
     let ages = ages(app, parts, path, &located, etag).await?;
-    if is_known(parts, etag) {
+    // NGINX, told by a 304 not to keep what it has, would keep it for as long as before: it gets the whole answer.
+    let may_confirm = ages.nginx_s > 0 || !parts.headers.contains_key(&EPOCH);
+    if may_confirm && is_known(parts, etag) {
         return Ok(headers(app, Reply::not_modified(), &identity, &located, etag, ages));
     }
     let picture = app.engine.thumbs.picture(&located, ask.rendition, Class::Interactive).await?;
@@ -99,7 +101,8 @@ async fn ages(app: &App, parts: &Parts, path: &ThumbPath, located: &Located, eta
     let is_current = is_current_epoch(app, parts, path).await?;
     Ok(Ages {
         client_s: client_s.min(left_s),
-        nginx_s: if is_current { nginx_s.min(left_s) } else { 0 },
+        // NGINX counts whole seconds and keeps an answer up to one longer than it is told.
+        nginx_s: if is_current { nginx_s.min(left_s - 1).max(0) } else { 0 },
         is_immutable: is_named && located.is_settled && left_s > LONG_AGE_S,
     })
 }

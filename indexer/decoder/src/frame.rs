@@ -46,8 +46,21 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// Opens the decoder that `config` names, with one thread: frame threads make single keyframes slower.
+    /// Opens the decoder that `config` names for single keyframes.
     pub(crate) fn open(config: &DecoderConfig) -> Result<Self, Fault> {
+        Self::open_with(config, ffi::FF_COMPLIANCE_NORMAL)
+    }
+
+    /// Opens the decoder that `config` names for many frames in a row, which it gives in the order of presentation.
+    pub(crate) fn open_for_frames(config: &DecoderConfig) -> Result<Self, Fault> {
+        // Where H.264 does not say how far frames are reordered, strict decoders wait as long as the level allows;
+        // others guess, and give frames out of order until they have guessed right.
+        let strict = config.codec == Codec::H264;
+        Self::open_with(config, if strict { ffi::FF_COMPLIANCE_STRICT } else { ffi::FF_COMPLIANCE_NORMAL })
+    }
+
+    /// One thread: frame threads make single keyframes slower.
+    fn open_with(config: &DecoderConfig, compliance: i32) -> Result<Self, Fault> {
         let name = config.codec.name();
         // SAFETY: sets one integer.
         unsafe { ffi::av_log_set_level(ffi::AV_LOG_QUIET) };
@@ -66,6 +79,7 @@ impl Decoder {
             let ctx = &mut *context.as_ptr();
             ctx.thread_count = 1;
             ctx.max_pixels = PIXELS_MAX;
+            ctx.strict_std_compliance = compliance;
             ctx.flags |= ffi::AV_CODEC_FLAG_OUTPUT_CORRUPT.cast_signed();
             ctx.width = i32::try_from(config.size.0).unwrap_or(0);
             ctx.height = i32::try_from(config.size.1).unwrap_or(0);
@@ -115,12 +129,11 @@ impl Decoder {
         let mut choice = Choice { last: packets.len() > 1, picture: None, error: 0 };
         let mut first = true;
         for packet in packets {
-            choice.note(self.send(packet, first));
+            choice.note(self.send(packet, first, None));
             first = false;
             self.receive(&mut choice)?;
         }
-        // SAFETY: a null packet ends the stream; the context is open.
-        choice.note(unsafe { ffi::avcodec_send_packet(self.context.as_ptr(), ptr::null()) });
+        choice.note(self.end());
         let drained = self.receive(&mut choice);
         // SAFETY: the context is open; this makes it ready for another keyframe.
         unsafe { ffi::avcodec_flush_buffers(self.context.as_ptr()) };
@@ -128,8 +141,25 @@ impl Decoder {
         choice.picture.ok_or_else(|| no_picture(self.config.codec, choice.error))
     }
 
+    /// Feeds the next packet of a stream, whose frame is presented at `pts`; `first` says that decoding starts with it.
+    /// Then [`Self::next_picture`] until there is none. A packet that cannot be decoded gives no picture, no error.
+    pub(crate) fn feed(&mut self, packet: &[u8], pts: i64, first: bool) {
+        self.send(packet, first, Some(pts));
+    }
+
+    /// Says that no packet follows: what the decoder held back comes out.
+    pub(crate) fn end(&mut self) -> i32 {
+        // SAFETY: a null packet ends the stream; the context is open.
+        unsafe { ffi::avcodec_send_packet(self.context.as_ptr(), ptr::null()) }
+    }
+
+    /// The next picture that is ready.
+    pub(crate) fn next_picture(&mut self) -> Result<Option<Picture>, Fault> {
+        Ok(self.take()?.ok())
+    }
+
     /// Sends a copy of `packet`, behind the sequence header where an AV1 stream keeps it out of band.
-    fn send(&mut self, packet: &[u8], first: bool) -> i32 {
+    fn send(&mut self, packet: &[u8], first: bool, pts: Option<i64>) -> i32 {
         let packet = match self.config.codec {
             Codec::Av1 if first => av1::with_sequence_header(&self.config.extradata, packet),
             _ => Cow::Borrowed(packet),
@@ -148,7 +178,10 @@ impl Decoder {
             let mut result = ffi::av_new_packet(av_packet, len);
             if result == 0 {
                 ptr::copy_nonoverlapping(packet.as_ptr(), (*av_packet).data, packet.len());
-                (*av_packet).flags |= ffi::AV_PKT_FLAG_KEY;
+                if first || pts.is_none() {
+                    (*av_packet).flags |= ffi::AV_PKT_FLAG_KEY;
+                }
+                (*av_packet).pts = pts.unwrap_or(ffi::AV_NOPTS_VALUE);
                 result = ffi::avcodec_send_packet(self.context.as_ptr(), av_packet);
             }
             ffi::av_packet_free(&raw mut av_packet);
@@ -159,17 +192,24 @@ impl Decoder {
     /// Takes all pictures that are ready.
     fn receive(&mut self, choice: &mut Choice) -> Result<(), Fault> {
         loop {
-            let picture = Picture::empty(self.config.codec)?;
-            // SAFETY: both are valid; the frame is blank or overwritten.
-            let result = unsafe { ffi::avcodec_receive_frame(self.context.as_ptr(), picture.frame.as_ptr()) };
-            if result < 0 {
-                if result != ffi::AVERROR(ffi::EAGAIN) && result != ffi::AVERROR_EOF {
-                    choice.note(result);
+            match self.take()? {
+                Ok(picture) => choice.offer(picture),
+                Err(result) => {
+                    if result != ffi::AVERROR(ffi::EAGAIN) {
+                        choice.note(result);
+                    }
+                    return Ok(());
                 }
-                return Ok(());
             }
-            choice.offer(picture);
         }
+    }
+
+    /// The next picture, or FFmpeg's number for why there is none.
+    fn take(&mut self) -> Result<Result<Picture, i32>, Fault> {
+        let picture = Picture::empty(self.config.codec)?;
+        // SAFETY: both are valid; the frame is blank or overwritten.
+        let result = unsafe { ffi::avcodec_receive_frame(self.context.as_ptr(), picture.frame.as_ptr()) };
+        Ok(if result < 0 { Err(result) } else { Ok(picture) })
     }
 }
 
@@ -226,7 +266,12 @@ impl Picture {
         unsafe { self.frame.as_ref() }
     }
 
-    fn is_damaged(&self) -> bool {
+    /// The time that was fed with it.
+    pub(crate) fn pts(&self) -> Option<i64> {
+        Some(self.frame().pts).filter(|pts| *pts != ffi::AV_NOPTS_VALUE)
+    }
+
+    pub(crate) fn is_damaged(&self) -> bool {
         let frame = self.frame();
         frame.flags & ffi::AV_FRAME_FLAG_CORRUPT != 0 || frame.decode_error_flags != 0
     }

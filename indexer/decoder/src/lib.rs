@@ -1,8 +1,10 @@
-//! What happens inside a decoder worker: scan media to a keyframe index, render one keyframe.
+//! What happens inside a decoder worker: scan media to a keyframe index, render one keyframe or
+//! the exact frames between two.
 //!
 //! Synchronous, one request at a time; gets bytes, never a path, a URL or a socket other than its own.
 //! The only crate that links FFmpeg.
 
+pub mod exact;
 pub mod packets;
 pub mod parent;
 pub mod remote;
@@ -15,5 +17,6 @@ mod colour;
 mod frame;
 mod geometry;
 mod jpeg;
+mod luma;
 mod plane;
 mod png;

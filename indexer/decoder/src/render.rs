@@ -10,11 +10,13 @@
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::keyframe::DecoderConfig;
 use stills_model::rendition::{Format, Rendition};
+use stills_model::wire::Luma;
 
 use crate::colour::{Colour, Model, Transform, halved};
 use crate::frame::{Decoder, Picture};
 use crate::geometry::{Shape, upright};
 use crate::jpeg;
+use crate::luma;
 use crate::plane::{Component, Plane, Scaler};
 use crate::png;
 
@@ -31,6 +33,15 @@ pub struct Renderer {
     decoder: Option<Decoder>,
     scaler: Scaler,
     encoder: Option<jpeg::Encoder>,
+}
+
+/// A keyframe's pictures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// In the order of the renditions asked for.
+    pub pictures: Vec<Vec<u8>>,
+    /// Of the first picture; of none, nothing.
+    pub luma: Luma,
 }
 
 impl Renderer {
@@ -50,7 +61,7 @@ impl Renderer {
         config: &DecoderConfig,
         packets: &[Vec<u8>],
         renditions: &[Rendition],
-    ) -> Result<Vec<Vec<u8>>, Fault> {
+    ) -> Result<Shown, Fault> {
         let mut decoder = match self.decoder.take() {
             Some(decoder) if decoder.is_for(config) => decoder,
             _ => Decoder::open(config)?,
@@ -59,9 +70,27 @@ impl Renderer {
         let picture = decoder.decode(packets, skip)?;
         // A decoder that failed is not kept: what it holds is unknown.
         self.decoder = Some(decoder);
-        let shape = shape(&picture, config);
+        self.show(&picture, config, renditions)
+    }
+
+    /// Makes each rendition of a decoded picture, in their order.
+    pub(crate) fn show(
+        &mut self,
+        picture: &Picture,
+        config: &DecoderConfig,
+        renditions: &[Rendition],
+    ) -> Result<Shown, Fault> {
+        let shape = shape(picture, config);
         let (colour, components) = picture.components()?;
-        renditions.iter().map(|rendition| self.make(&shape, colour, &components, rendition)).collect()
+        let mut shown = Shown { pictures: Vec::new(), luma: Luma::default() };
+        for (n, rendition) in renditions.iter().enumerate() {
+            let (bytes, luma) = self.make(&shape, colour, &components, rendition)?;
+            shown.pictures.push(bytes);
+            if n == 0 {
+                shown.luma = luma;
+            }
+        }
+        Ok(shown)
     }
 
     fn make(
@@ -70,7 +99,7 @@ impl Renderer {
         colour: Colour,
         components: &[Component<'_>],
         rendition: &Rendition,
-    ) -> Result<Vec<u8>, Fault> {
+    ) -> Result<(Vec<u8>, Luma), Fault> {
         let size = shape.unturned(shape.target(rendition)?);
         let turn = |planes: [Plane; 3]| planes.map(|plane| upright(plane, shape.orientation));
         match rendition.format {
@@ -84,9 +113,12 @@ impl Renderer {
                     Some(encoder) => encoder,
                     none => none.insert(jpeg::Encoder::new()?),
                 };
-                encoder.encode(&planes, rendition.quality)
+                Ok((encoder.encode(&planes, rendition.quality)?, luma::of_luma(&planes[0])))
             }
-            Format::Png => png::encode(&turn(self.rgb_planes(colour, components, size)?)),
+            Format::Png => {
+                let planes = turn(self.rgb_planes(colour, components, size)?);
+                Ok((png::encode(&planes)?, luma::of_rgb(&planes)))
+            }
         }
     }
 

@@ -14,8 +14,8 @@ use stills_model::rendition::Rendition;
 use stills_model::wire::{Fork, MESSAGE_LEN_MAX, PROTOCOL, Reply, Request, SCANNED_LEN_MAX};
 
 use crate::remote::RemoteMedia;
-use crate::render::Renderer;
-use crate::{packets, scan};
+use crate::render::{Renderer, Shown};
+use crate::{exact, packets, scan};
 
 /// Descriptors that a worker may have: the standard three and room for none that anyone needs.
 const FILES_MAX: u64 = 4;
@@ -108,7 +108,15 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
             }
             Request::Render { cpu_ms, config, pieces, renditions } => {
                 limit_cpu(cpu_ms)?;
-                attempt(|| show(&mut renderer, &config, &pieces, &renditions).map(Reply::Rendered))
+                attempt(|| {
+                    let Shown { pictures, luma } = show(&mut renderer, &config, &pieces, &renditions)?;
+                    Ok(Reply::Rendered { pictures, luma })
+                })
+            }
+            Request::Exact { cpu_ms, query } => {
+                limit_cpu(cpu_ms)?;
+                let mut media = RemoteMedia::new(&mut socket, query.len);
+                attempt(|| exact::exact(&mut media, &query, &mut renderer).map(|found| Reply::Exact(found.answers)))
             }
             Request::Bytes(_) | Request::ReadFailed(_) => {
                 return Err(io::Error::other("bytes that nobody asked for"));
@@ -133,7 +141,7 @@ fn show(
     config: &DecoderConfig,
     pieces: &[Vec<u8>],
     renditions: &[Rendition],
-) -> Result<Vec<Vec<u8>>, Fault> {
+) -> Result<Shown, Fault> {
     let packets = packets::packets(&config.packaging, pieces)?;
     renderer.render(config, &packets, renditions)
 }
@@ -231,7 +239,6 @@ mod tests {
 
     #[test]
     fn panics_are_faults_of_ours() {
-        #[expect(clippy::panic, reason = "what is tested")]
         let reply = attempt(|| panic!("as media made it"));
         assert!(matches!(reply, Reply::Failed(fault) if fault.kind == FaultKind::Internal));
     }

@@ -21,5 +21,6 @@ pub mod keyframe_index;
 pub mod rendition;
 pub mod thumb;
 
+pub mod exact;
 pub mod fault;
 pub mod wire;

@@ -23,11 +23,12 @@ pub const RENDER_VERSION: u16 = 1;
 pub struct MediaId(pub [u8; 8]);
 
 impl MediaId {
-    /// From what identifies the media: its recording and start, and its first keyframe's instant, sizes and
-    /// decoder configuration. Offsets do not count: rewriting a file with its tables in front changes no picture.
-    pub fn new(recording: &RecordingId, start: Timestamp, index: &KeyframeIndex) -> Self {
+    /// From what identifies the media: its recording and start, and its first keyframe's instant, sizes, decoder
+    /// configuration and `head`, a digest of its first bytes (two recordings of a still scene agree in all the
+    /// rest). Offsets do not count: rewriting a file with its tables in front changes no picture.
+    pub fn new(recording: &RecordingId, start: Timestamp, index: &KeyframeIndex, head: &[u8]) -> Self {
         let mut w = Writer::new();
-        w.text(recording.as_str()).signed(start.as_ms());
+        w.text(recording.as_str()).signed(start.as_ms()).bytes(head);
         if let Some(first) = index.keyframes.first() {
             w.signed(first.at_ms);
             for range in &first.ranges {

@@ -8,21 +8,23 @@
 //! [`MESSAGE_LEN_MAX`]), one exchange at a time:
 //!
 //! 1. the service sends a [`Request`];
-//! 2. while a scan runs, the worker asks for bytes ([`Reply::Read`]) and the service answers with
+//! 2. while a scan or a search for exact frames runs, the worker asks for bytes ([`Reply::Read`]) and the service answers with
 //!    [`Request::Bytes`] or [`Request::ReadFailed`];
-//! 3. the worker ends the exchange with [`Reply::Scanned`], [`Reply::Rendered`] or [`Reply::Failed`].
+//! 3. the worker ends the exchange with [`Reply::Scanned`], [`Reply::Rendered`], [`Reply::Exact`] or
+//!    [`Reply::Failed`].
 //!
 //! The worker reads media that strangers made: the service treats every reply as hostile and bounds it. Both
 //! ends come from one build, so the form has no version of its own; [`PROTOCOL`] opens each connection.
 
 use crate::codec::{Malformed, Reader, Writer};
+use crate::exact::{ExactFrame, ExactQuery, read_answers, write_answers};
 use crate::fault::Fault;
 use crate::keyframe::DecoderConfig;
 use crate::keyframe_index::KeyframeIndex;
 use crate::rendition::Rendition;
 
 /// What both ends send first; another build is refused by it.
-pub const PROTOCOL: &[u8; 8] = b"stills01";
+pub const PROTOCOL: &[u8; 8] = b"stills02";
 
 /// The largest message: a whole keyframe of 8K intra video with room to spare.
 pub const MESSAGE_LEN_MAX: usize = 64 * 1024 * 1024;
@@ -65,6 +67,13 @@ pub enum Request {
         /// What to make of the picture.
         renditions: Vec<Rendition>,
     },
+    /// Show the frames nearest to instants between keyframes.
+    Exact {
+        /// CPU milliseconds after which the kernel ends the worker.
+        cpu_ms: u32,
+        /// Which frames, and where decoding starts.
+        query: ExactQuery,
+    },
 }
 
 /// Worker to service.
@@ -79,10 +88,26 @@ pub enum Reply {
     },
     /// The scan is done.
     Scanned(KeyframeIndex),
-    /// The pictures, in the order of the renditions asked for.
-    Rendered(Vec<Vec<u8>>),
+    /// A keyframe's pictures.
+    Rendered {
+        /// In the order of the renditions asked for.
+        pictures: Vec<Vec<u8>>,
+        /// How bright and how varied the first one is.
+        luma: Luma,
+    },
+    /// The frame nearest to each instant asked for, in their order; the same frame may answer several.
+    Exact(Vec<Result<ExactFrame, Fault>>),
     /// It cannot be done.
     Failed(Fault),
+}
+
+/// Brightness of a picture: what tells black and flat grey from footage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Luma {
+    /// Mean of full-range luma, 0 (black) to 255.
+    pub mean: u8,
+    /// Standard deviation of it, 0 (flat) to 128.
+    pub deviation: u8,
 }
 
 impl Request {
@@ -106,6 +131,7 @@ impl Request {
             Self::Render { cpu_ms, config, pieces, renditions } => {
                 return Self::encode_render(*cpu_ms, config, pieces, renditions);
             }
+            Self::Exact { cpu_ms, query } => query.write(w.byte(4).unsigned((*cpu_ms).into())),
         }
         w.finish()
     }
@@ -146,6 +172,7 @@ impl Request {
                 let pieces = (0..r.unsigned()?).map(|_| Ok(r.bytes()?.to_vec())).collect::<Result<_, _>>()?;
                 Self::Render { cpu_ms, config, pieces, renditions }
             }
+            4 => Self::Exact { cpu_ms: r.unsigned_32()?, query: ExactQuery::read(&mut r)? },
             _ => return Err(Malformed("request")),
         };
         r.end()?;
@@ -164,8 +191,8 @@ impl Reply {
             Self::Scanned(index) => {
                 w.byte(1).raw(&index.encode());
             }
-            Self::Rendered(pictures) => {
-                w.byte(2).unsigned(pictures.len() as u64);
+            Self::Rendered { pictures, luma } => {
+                w.byte(2).byte(luma.mean).byte(luma.deviation).unsigned(pictures.len() as u64);
                 for picture in pictures {
                     w.bytes(picture);
                 }
@@ -174,6 +201,7 @@ impl Reply {
                 w.byte(3);
                 fault.write(&mut w);
             }
+            Self::Exact(answers) => write_answers(answers, w.byte(4)),
         }
         w.finish()
     }
@@ -185,14 +213,16 @@ impl Reply {
             0 => Self::Read { offset: r.unsigned()?, len: r.unsigned_32()? },
             1 => Self::Scanned(KeyframeIndex::decode(r.rest())?),
             2 => {
+                let luma = Luma { mean: r.byte()?, deviation: r.byte()? };
                 let count = r.unsigned()?;
                 if count > PICTURES_MAX as u64 {
                     return Err(Malformed("count of pictures"));
                 }
                 let pictures = (0..count).map(|_| Ok(r.bytes()?.to_vec())).collect::<Result<_, _>>()?;
-                Self::Rendered(pictures)
+                Self::Rendered { pictures, luma }
             }
             3 => Self::Failed(Fault::read(&mut r)?),
+            4 => Self::Exact(read_answers(&mut r)?),
             _ => return Err(Malformed("reply")),
         };
         r.end()?;
@@ -272,18 +302,30 @@ mod tests {
             orientation: Orientation::default(),
         };
         let renditions = vec![Rendition::thumb(320, 240).expect("size")];
+        let query = ExactQuery {
+            len: 9,
+            growing: false,
+            from_ms: 0,
+            ranges: vec![],
+            config: config.clone(),
+            instants_ms: vec![1],
+            frames_max: 2,
+            renditions: renditions.clone(),
+        };
         for request in [
             Request::Scan { cpu_ms: 30_000, len: 7, growing: true, resume: vec![1, 2] },
             Request::Bytes(vec![1, 2, 3]),
             Request::ReadFailed(fault.clone()),
             Request::Render { cpu_ms: 5_000, config, pieces: vec![vec![1], vec![]], renditions },
+            Request::Exact { cpu_ms: 30_000, query },
         ] {
             assert_eq!(Request::decode(&request.encode()), Ok(request));
         }
         for reply in [
             Reply::Read { offset: 1 << 40, len: 9 },
             Reply::Scanned(KeyframeIndex::default()),
-            Reply::Rendered(vec![vec![0xff, 0xd8]]),
+            Reply::Rendered { pictures: vec![vec![0xff, 0xd8]], luma: Luma { mean: 200, deviation: 3 } },
+            Reply::Exact(vec![Err(fault.clone()), Ok(ExactFrame { at_ms: 40, pictures: vec![vec![1]] })]),
             Reply::Failed(fault),
         ] {
             assert_eq!(Reply::decode(&reply.encode()), Ok(reply));

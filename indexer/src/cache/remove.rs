@@ -27,6 +27,27 @@ impl DiskCache {
         self.remove_prefix(&[&timeline.key()[..], &media.0[..]].concat())
     }
 
+    /// Removes all pictures of many recordings' media, as [`DiskCache::remove_media`] does, with a sync for many of them.
+    pub fn remove_many(&self, media: &[(Timeline, MediaId)]) -> Result<Removal, CacheError> {
+        let mut pictures = 0;
+        for some in media.chunks(KEYS_MAX) {
+            loop {
+                let mut keys = Vec::new();
+                for (timeline, media) in some {
+                    let _appender = self.lock();
+                    let prefix = [&timeline.key()[..], &media.0[..]].concat();
+                    keys.extend(self.index.keys(&prefix, None, KEYS_MAX - keys.len())?);
+                }
+                if keys.is_empty() {
+                    break;
+                }
+                pictures += self.remove_pages(&keys)?;
+            }
+        }
+        self.index.flush()?;
+        Ok(Removal { pictures, is_complete: self.index.is_complete()? })
+    }
+
     /// Removes all pictures of one device of one user, as [`DiskCache::remove_media`] does.
     pub fn remove_timeline(&self, timeline: &Timeline) -> Result<Removal, CacheError> {
         self.remove_prefix(&timeline.key())

@@ -13,7 +13,7 @@ use stills_model::thumb::MediaId;
 use stills_model::time::{Span, Timestamp};
 
 use super::key::Scope;
-use super::row::Row;
+use super::row::{Row, State};
 use super::settle::Change;
 use super::sled::{Batch, Table};
 use super::{Catalog, CatalogError, key, malformed};
@@ -79,10 +79,12 @@ impl Delete {
     }
 }
 
-/// The span by which a delete by range judges a recording: what was announced, or what the scan supplied for it.
+/// The span by which a delete by range judges a recording: what was announced, or what the scan supplied for it
+/// (of this `available`: while its scan is due, what an earlier one covered says nothing).
 fn judged_span(row: &Row) -> Option<Span> {
     let (_, available) = row.latest.as_ref()?;
-    available.span().or_else(|| row.indexed.as_ref().map(|indexed| indexed.span))
+    let scanned = row.indexed.as_ref().filter(|_| !row.to_scan);
+    available.span().or_else(|| scanned.map(|indexed| indexed.span))
 }
 
 fn with_timeline(timeline: &Timeline, media: Vec<MediaId>) -> Vec<(Timeline, MediaId)> {
@@ -152,7 +154,7 @@ impl Catalog {
         }
         new.latest = Some((order.clone(), available.clone()));
         (new.to_scan, new.fault, new.attempts, new.gone) = (true, None, 0, false);
-        new.removed = self.is_removed(&timeline, &new)?;
+        new.removed = self.is_removed(&timeline, &new, now)?;
         let mut effects = self.settle_one(&timeline, recording, old, new.clone(), now)?;
         if !new.removed {
             effects.scan.push((timeline, recording.clone()));
@@ -174,7 +176,7 @@ impl Catalog {
         }
         let mut new = old.clone();
         new.deleted = Some(order.clone());
-        new.removed = self.is_removed(timeline, &new)?;
+        new.removed = self.is_removed(timeline, &new, now)?;
         self.settle_one(timeline, recording, old, new, now)
     }
 
@@ -189,28 +191,47 @@ impl Catalog {
     }
 
     fn apply_user_deleted(&self, user: UserId, order: &EventOrder, now: Timestamp) -> Result<Effects, CatalogError> {
-        let _turns = self.lock_all();
         let delete = Delete { order: order.clone(), span: None };
-        self.tables.replace(Table::Timelines, &key::delete(Scope::User(user), order), &delete.encode())?;
+        {
+            // Nobody is between asking for deletes and writing a row; from here on every event meets this one.
+            let _turns = self.lock_all();
+            self.tables.replace(Table::Timelines, &key::delete(Scope::User(user), order), &delete.encode())?;
+        }
         let mut effects = Effects::default();
         for timeline in self.timelines(user)? {
+            let _turn = self.lock(&timeline);
             effects.purge.extend(self.remove_hit(&timeline, &delete, now)?.purge);
         }
         Ok(effects)
     }
 
+    /// The recordings that a delete might hit: by time where it has a range, else all.
+    fn within_reach(&self, timeline: &Timeline, delete: &Delete) -> Result<Vec<RecordingId>, CatalogError> {
+        if let Some(range) = delete.span {
+            let entries = self.entries(timeline, &range)?;
+            let alive = entries.into_iter().filter(|entry| entry.state != State::Deleted);
+            return Ok(alive.map(|entry| entry.recording).collect());
+        }
+        let mut all = Vec::new();
+        for item in self.tables.prefix(Table::Timelines, &key::rows(timeline)) {
+            let (key, _) = item?;
+            let recording = std::str::from_utf8(key.get(25..).unwrap_or_default()).ok();
+            all.extend(recording.and_then(|id| id.parse::<RecordingId>().ok()));
+        }
+        Ok(all)
+    }
+
     /// Removes every recording of a timeline that a delete hits.
     fn remove_hit(&self, timeline: &Timeline, delete: &Delete, now: Timestamp) -> Result<Effects, CatalogError> {
         let mut hit: Vec<(RecordingId, Row)> = Vec::new();
-        for item in self.tables.prefix(Table::Timelines, &key::rows(timeline)) {
-            let (key, value) = item?;
-            let row = Row::decode(&value).map_err(malformed)?;
-            let Some((order, _)) = row.latest.as_ref().filter(|_| !row.removed) else { continue };
-            if delete.hits(order, judged_span(&row)) {
-                let recording = std::str::from_utf8(key.get(25..).unwrap_or_default()).ok();
-                hit.extend(recording.and_then(|id| id.parse().ok()).map(|recording| (recording, row)));
+        for recording in self.within_reach(timeline, delete)? {
+            let Some(row) = self.row(timeline, &recording)?.filter(|row| !row.removed) else { continue };
+            if row.latest.as_ref().is_some_and(|(order, _)| delete.hits(order, judged_span(&row))) {
+                hit.push((recording, row));
             }
         }
+        // By time, so that a batch works out few days anew.
+        hit.sort_by_key(|(_, row)| row.span());
         let mut effects = Effects::default();
         for rows in hit.chunks(ROWS_PER_BATCH) {
             let changes: Vec<Change> = rows
@@ -226,9 +247,12 @@ impl Catalog {
         Ok(effects)
     }
 
-    /// Whether any delete hits the row's latest `available`.
-    pub(super) fn is_removed(&self, timeline: &Timeline, row: &Row) -> Result<bool, CatalogError> {
+    /// Whether any delete hits the row's latest `available`, or its time is over.
+    pub(super) fn is_removed(&self, timeline: &Timeline, row: &Row, now: Timestamp) -> Result<bool, CatalogError> {
         let Some((order, _)) = &row.latest else { return Ok(row.deleted.is_some()) };
+        if row.is_expired(now) {
+            return Ok(true);
+        }
         if row.deleted.as_ref().is_some_and(|deleted| deleted > order) {
             return Ok(true);
         }

@@ -1,7 +1,7 @@
 //! A finished scan becomes keyframe pages, coverage and a state. Idempotent: the journal replays it.
 //!
 //! Stored form of [`Finished`] (a journal entry), version 1: timeline, recording id, start, order of the event
-//! that was scanned, media length, whether it is complete, the index as on the decoder's socket.
+//! that was scanned, media length, digest of the head, whether it is complete, the index as on the decoder's socket.
 
 use std::collections::BTreeSet;
 
@@ -31,6 +31,8 @@ pub struct Finished {
     pub order: EventOrder,
     /// Bytes in the media at the scan.
     pub media_len: u64,
+    /// A digest of the first keyframe's first bytes, see [`MediaId::new`].
+    pub head: [u8; 16],
     /// Nothing more will come: either the event said so, or the recording had been silent for too long.
     pub is_complete: bool,
     /// All its keyframes.
@@ -45,7 +47,7 @@ impl Finished {
         self.timeline.write(&mut w);
         w.text(self.recording.as_str()).signed(self.start.as_ms());
         self.order.write(&mut w);
-        w.unsigned(self.media_len).byte(u8::from(self.is_complete)).raw(&self.index.encode());
+        w.unsigned(self.media_len).raw(&self.head).byte(u8::from(self.is_complete)).raw(&self.index.encode());
         w.finish()
     }
 
@@ -62,8 +64,9 @@ impl Finished {
         let recording = r.text()?.parse().map_err(|_| Malformed("recording id"))?;
         let start = Timestamp::from_ms(r.signed()?);
         let order = EventOrder::read(&mut r)?;
-        let (media_len, is_complete) = (r.unsigned()?, r.flag()?);
-        Ok(Self { timeline, recording, start, order, media_len, is_complete, index: KeyframeIndex::decode(r.rest())? })
+        let (media_len, head, is_complete) = (r.unsigned()?, r.array()?, r.flag()?);
+        let index = KeyframeIndex::decode(r.rest())?;
+        Ok(Self { timeline, recording, start, order, media_len, head, is_complete, index })
     }
 }
 
@@ -109,7 +112,7 @@ impl Catalog {
         }
         let span = covered_span(&available, &finished.index);
         let index = only_inside(finished.index.clone(), &span);
-        let media = MediaId::new(recording, span.start, &index);
+        let media = MediaId::new(recording, span.start, &index, &finished.head);
 
         let mut new = Row { latest: Some((order.clone(), available.clone())), ..old.clone() };
         (new.to_scan, new.to_prerender, new.fault, new.attempts, new.gone) = (false, true, None, 0, false);
@@ -119,9 +122,10 @@ impl Catalog {
             n_keyframes: u32::try_from(index.keyframes.len()).unwrap_or(u32::MAX),
             growing: available.growing,
             media_len: finished.media_len,
+            media_url: available.media_url.clone(),
         });
         // A delete by range could not judge a recording without an end; now it can.
-        new.removed = self.is_removed(timeline, &new)?;
+        new.removed = self.is_removed(timeline, &new, now)?;
         if new.removed {
             new.indexed = None;
             return self.settle_one(timeline, recording, old, new, now).map(Some);
@@ -178,6 +182,11 @@ impl Catalog {
             return Ok(None);
         }
         let mut new = old.clone();
+        let is_growing = old.latest.as_ref().is_some_and(|(_, available)| available.growing);
+        if let Some(indexed) = new.indexed.as_mut().filter(|_| is_final && !is_growing) {
+            // Its last scan came to nothing: what was indexed before is all there is going to be.
+            indexed.growing = false;
+        }
         new.attempts = old.attempts.saturating_add(1);
         new.to_scan = !is_final;
         new.fault = Some(fault.clone());

@@ -166,6 +166,32 @@ pub(super) fn pending(timeline: &Timeline, recording: &RecordingId) -> Vec<u8> {
     [&timeline.key()[..], recording.as_str().as_bytes()].concat()
 }
 
+/// The key of a recording in the table of expiries.
+pub(super) fn expiry(at: Timestamp, timeline: &Timeline, recording: &RecordingId) -> Vec<u8> {
+    [&ordered(at.as_ms())[..], &pending(timeline, recording)].concat()
+}
+
+/// First and last key of what has expired at `now`.
+pub(super) fn expiries_until(now: Timestamp) -> (Vec<u8>, Vec<u8>) {
+    (Vec::new(), [&ordered(now.as_ms())[..], &[u8::MAX; 25]].concat())
+}
+
+/// Timeline and recording of a key of the table of expiries.
+pub(super) fn parse_expiry(key: &[u8]) -> Option<(Timeline, RecordingId)> {
+    parse_pending(key.get(8..)?)
+}
+
+/// The key of a media in the table of pictures to remove.
+pub(super) fn purge(timeline: &Timeline, media: &MediaId) -> Vec<u8> {
+    [&timeline.key()[..], &media.0].concat()
+}
+
+/// Timeline and media of a key of pictures to remove.
+pub(super) fn parse_purge(key: &[u8]) -> Option<(Timeline, MediaId)> {
+    let media = key.get(24..)?.try_into().ok()?;
+    Some((parse_timeline(key)?, MediaId(media)))
+}
+
 /// Timeline and recording of a pending key.
 pub(super) fn parse_pending(key: &[u8]) -> Option<(Timeline, RecordingId)> {
     let (user, rest) = key.split_first_chunk()?;

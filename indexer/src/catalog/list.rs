@@ -91,8 +91,15 @@ impl Catalog {
     /// # Errors
     /// A failing or damaged store.
     pub fn n_pending(&self, timeline: &Timeline, window: &Span) -> Result<usize, CatalogError> {
-        let entries = self.entries(timeline, window)?;
-        Ok(entries.iter().filter(|entry| entry.state == State::Pending).count())
+        let mut n_pending = 0;
+        // Few recordings have work at any time, so their list is shorter than that of the window.
+        for item in self.tables.prefix(Table::Pending, &timeline.key()) {
+            let Some((_, recording)) = key::parse_pending(&item?.0) else { continue };
+            let Some(row) = self.row(timeline, &recording)? else { continue };
+            let is_inside = row.span().is_some_and(|span| span.intersection(window).is_some());
+            n_pending += usize::from(is_inside && row.state() == State::Pending);
+        }
+        Ok(n_pending)
     }
 
     /// The recordings that have a part in `window`, deleted ones left out.
@@ -191,7 +198,7 @@ impl Catalog {
             for (n, keyframe) in keyframes.iter().enumerate() {
                 let end_ms = keyframes.get(n + 1).map_or(entry.span.len_ms(), |next| next.at_ms);
                 let (from, to) = (entry.span.start.plus_ms(keyframe.at_ms), entry.span.start.plus_ms(end_ms));
-                let rate = keyframe.gop_bytes as f64 / (end_ms - keyframe.at_ms).max(1) as f64;
+                let rate = keyframe.gop_bytes as f64 / end_ms.saturating_sub(keyframe.at_ms).max(1) as f64;
                 let Some(part) = Span::new(from, to).and_then(|gop| gop.intersection(window)) else { continue };
                 let first = part.start.since_ms(window.start) / bucket_ms;
                 let last = part.end.since_ms(window.start) / bucket_ms;

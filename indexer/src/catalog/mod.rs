@@ -7,6 +7,7 @@
 //! - [`apply`]: an event changes rows; the state is the same whatever the order of arrival.
 //! - [`finish`]: a finished scan becomes coverage and keyframe pages.
 //! - [`settle`]: what either means for coverage, entries and epochs, in one place.
+//! - [`expire`]: recordings whose time is over go.
 //! - [`locate`]: the frame rule: which keyframe answers for an instant.
 //! - [`list`]: coverage, recordings and devices for search and for people.
 
@@ -17,6 +18,7 @@ use stills_model::codec::Malformed;
 use stills_model::event::EventOrder;
 use stills_model::id::{RecordingId, Timeline, UserId};
 use stills_model::keyframe::{ConfigId, DecoderConfig};
+use stills_model::thumb::MediaId;
 use stills_model::time::{Span, Timestamp};
 
 mod key;
@@ -24,6 +26,7 @@ pub mod row;
 mod sled;
 
 mod apply;
+mod expire;
 mod finish;
 mod settle;
 
@@ -37,13 +40,16 @@ pub use locate::{Located, Locator, Missing};
 pub use sled::{Opened, StoreError as CatalogError};
 
 use row::Row;
-use sled::{Table, Tables};
+use sled::{Batch, Table, Tables};
 
 /// Locks for writers; more than any machine has writers at once.
 const SHARDS: usize = 64;
 
 /// For how long an event's identity is remembered.
 const SEEN_MS: i64 = 24 * 3_600_000;
+
+/// Identities of events looked at in one call that forgets the old ones.
+const SEEN_PER_CALL: usize = 20_000;
 
 /// The open catalog.
 #[derive(Debug)]
@@ -92,6 +98,49 @@ impl Catalog {
         let value = self.tables.get(Table::Seen, &key::seen(user, order))?;
         let at = value.and_then(|raw| raw.try_into().ok()).map(i64::from_be_bytes);
         Ok(at.is_some_and(|at| now.as_ms().saturating_sub(at) < SEEN_MS))
+    }
+
+    /// Forgets identities of events that are old, beginning behind `after`. Returns where to go on, or none at the end.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub fn forget_seen(&self, after: &[u8], now: Timestamp) -> Result<Option<Vec<u8>>, CatalogError> {
+        let mut old = Batch::default();
+        let mut last = None;
+        let from = [after, &[0]].concat();
+        for (n, item) in self.tables.range(Table::Seen, &from, &[u8::MAX; 29]).enumerate() {
+            if n == SEEN_PER_CALL {
+                self.tables.apply(Table::Seen, old)?;
+                return Ok(last);
+            }
+            let (key, value) = item?;
+            let at = value.try_into().map_or(0, i64::from_be_bytes);
+            if now.as_ms().saturating_sub(at) >= SEEN_MS {
+                old.delete(&key);
+            }
+            last = Some(key.to_vec());
+        }
+        self.tables.apply(Table::Seen, old)?;
+        Ok(None)
+    }
+
+    /// Media whose stored pictures have to be removed and may still be there.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub fn to_purge(&self) -> Result<Vec<(Timeline, MediaId)>, CatalogError> {
+        let all = self.tables.prefix(Table::Purge, b"");
+        all.filter_map(|item| item.map(|(key, _)| key::parse_purge(&key)).transpose()).collect()
+    }
+
+    /// Notes that the pictures of these media are off the disk.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub fn note_purged(&self, media: &[(Timeline, MediaId)]) -> Result<(), CatalogError> {
+        let mut done = Batch::default();
+        media.iter().for_each(|(timeline, media)| done.delete(&key::purge(timeline, media)));
+        self.tables.apply(Table::Purge, done)
     }
 
     /// The row of a recording.

@@ -63,6 +63,8 @@ pub struct Indexed {
     pub growing: bool,
     /// Bytes in the media at the scan.
     pub media_len: u64,
+    /// Where the media lay: byte ranges of the keyframe index are of this place, until another is scanned.
+    pub media_url: Box<str>,
 }
 
 /// All that is known of one recording id.
@@ -72,7 +74,7 @@ pub struct Row {
     pub latest: Option<(EventOrder, Available)>,
     /// The `deleted` by recording id with the greatest order.
     pub deleted: Option<EventOrder>,
-    /// Whether any delete hits `latest`.
+    /// Whether any delete hits `latest`, or its time is over.
     pub removed: bool,
     /// What the last finished scan found, of `latest` or of an `available` before it.
     pub indexed: Option<Indexed>,
@@ -106,12 +108,21 @@ impl Row {
         self.indexed.is_some() && matches!(self.state(), State::Indexed | State::Growing | State::Gone)
     }
 
+    /// Whether its time is over.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at().is_some_and(|expires_at| expires_at <= now)
+    }
+
+    /// When it is to disappear.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.latest.as_ref().and_then(|(_, available)| available.expires_at)
+    }
+
     /// Whether the pipeline has something left to do: a scan, a prerender, watching a recording that grows, or
-    /// one whose media is gone and whose stored pictures are still shown.
+    /// looking for media that is gone.
     pub fn has_work(&self) -> bool {
         let growing = self.latest.as_ref().is_some_and(|(_, available)| available.growing);
-        let shown_without_media = self.gone && self.indexed.is_some();
-        let is_waiting = self.to_scan || self.to_prerender || growing || shown_without_media;
+        let is_waiting = self.to_scan || self.to_prerender || growing || self.gone;
         !self.removed && self.latest.is_some() && is_waiting
     }
 
@@ -133,7 +144,7 @@ impl Row {
             state: self.state(),
             media: indexed.map_or(MediaId([0; 8]), |indexed| indexed.media),
             n_keyframes: indexed.map_or(0, |indexed| indexed.n_keyframes),
-            expires_at: self.latest.as_ref().and_then(|(_, available)| available.expires_at),
+            expires_at: self.expires_at(),
         })
     }
 
@@ -153,6 +164,7 @@ impl Row {
         if let Some(indexed) = &self.indexed {
             w.raw(&indexed.media.0).signed(indexed.span.start.as_ms()).signed(indexed.span.len_ms());
             w.unsigned(indexed.n_keyframes.into()).byte(u8::from(indexed.growing)).unsigned(indexed.media_len);
+            w.text(&indexed.media_url);
         }
         w.byte(u8::from(self.to_scan)).byte(u8::from(self.to_prerender)).byte(u8::from(self.fault.is_some()));
         if let Some(fault) = &self.fault {
@@ -176,7 +188,8 @@ impl Row {
             let start = Timestamp::from_ms(r.signed()?);
             let span = Span::new(start, start.plus_ms(r.signed()?)).ok_or(Malformed("span"))?;
             let n_keyframes = r.unsigned_32()?;
-            Some(Indexed { media, span, n_keyframes, growing: r.flag()?, media_len: r.unsigned()? })
+            let (growing, media_len, media_url) = (r.flag()?, r.unsigned()?, r.text()?.into());
+            Some(Indexed { media, span, n_keyframes, growing, media_len, media_url })
         } else {
             None
         };

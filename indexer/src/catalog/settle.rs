@@ -52,7 +52,13 @@ struct Consequences {
 impl Consequences {
     fn take_away(&mut self, span: &Span) {
         self.dirty_days.extend(span.days());
-        self.buckets.extend(span.buckets());
+        self.raise(span);
+    }
+
+    /// Raises the buckets of a span and of what lies close by: a keyframe also answers for the neighbour's instants.
+    fn raise(&mut self, span: &Span) {
+        let near = Span { start: span.start.plus_ms(-SETTLED_AFTER_MS), end: span.end.plus_ms(SETTLED_AFTER_MS) };
+        self.buckets.extend(near.buckets());
     }
 }
 
@@ -76,6 +82,15 @@ impl Catalog {
             let key = key::epoch(timeline, *bucket);
             let sequence = self.epoch_of(&key)? + 1;
             batch.put(&key, &sequence.to_be_bytes());
+        }
+        for Change { recording, new, .. } in changes.iter().filter(|change| !change.new.removed) {
+            if let Some(at) = new.expires_at() {
+                self.tables.replace(Table::Expiry, &key::expiry(at, timeline, recording), b"")?;
+            }
+        }
+        // Pictures to remove are noted before the row names them no more, and forgotten when they are off the disk.
+        for media in &effects.purge {
+            self.tables.replace(Table::Purge, &key::purge(timeline, media), b"")?;
         }
         // Work is noted before the row and forgotten after it: a crash in between costs a look, never a recording.
         for change in changes.iter().filter(|change| change.new.has_work()) {
@@ -133,6 +148,10 @@ impl Catalog {
                     effects.purge.push(old.media);
                 }
             }
+            (Some(old), None) if change.new.is_expired(now) => {
+                effects.dirty_days.extend(old.span.days());
+                effects.purge.push(old.media);
+            }
             (Some(old), None) => {
                 effects.take_away(&old.span);
                 effects.purge.push(old.media);
@@ -171,14 +190,13 @@ impl Catalog {
         for old in self.coverage(timeline, &around)?.stretches() {
             let overlap = Span { start: old.span.start.max(new.start), end: old.span.end.min(new.end) };
             if overlap.len_ms() > seam_ms {
-                effects.buckets.extend(overlap.buckets());
+                effects.raise(&overlap);
                 continue;
             }
             // They only touch: instants near the old edge may now be answered by the new recording.
             let edge = if old.span.start < new.start { old.span.end } else { old.span.start };
             if now.since_ms(edge) > SETTLED_AFTER_MS {
-                let near = Span { start: edge.plus_ms(-SETTLED_AFTER_MS), end: edge.plus_ms(SETTLED_AFTER_MS) };
-                effects.buckets.extend(near.buckets());
+                effects.raise(&Span { start: edge, end: edge });
             }
         }
         Ok(())
@@ -231,7 +249,8 @@ impl Catalog {
         let changed: BTreeSet<&RecordingId> = changes.iter().map(|change| &change.recording).collect();
         let mut coverage = Coverage::new();
         let mut add = |span: &Span, has_keyframe: bool| {
-            if let Some(span) = span.intersection(&day.span()) {
+            // What starts at the midnight that ends this day belongs to the next day, which will forget it alone.
+            if let Some(span) = span.intersection(&day.span()).filter(|_| span.start.day() <= day) {
                 coverage.insert(Stretch { span, has_keyframe }, self.seam_ms);
             }
         };

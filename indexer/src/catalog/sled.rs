@@ -49,6 +49,10 @@ pub(super) enum Table {
     Timelines,
     /// Recordings with work left to do.
     Pending,
+    /// Recordings by the instant at which they disappear.
+    Expiry,
+    /// Media whose stored pictures have to be removed.
+    Purge,
     /// Event identities of the last 24 hours.
     Seen,
     /// The store's own facts: incarnation, how far the journal is applied.
@@ -56,13 +60,15 @@ pub(super) enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 4] = [Self::Timelines, Self::Pending, Self::Seen, Self::Meta];
+    const ALL: [Self; 6] = [Self::Timelines, Self::Pending, Self::Expiry, Self::Purge, Self::Seen, Self::Meta];
 
     /// The tree's name; the number is its schema.
     const fn name(self) -> &'static str {
         match self {
             Self::Timelines => "timelines.v1",
             Self::Pending => "pending.v1",
+            Self::Expiry => "expiry.v1",
+            Self::Purge => "purge.v1",
             Self::Seen => "seen.v1",
             Self::Meta => "meta.v1",
         }
@@ -72,7 +78,7 @@ impl Table {
 /// The open store.
 pub(super) struct Tables {
     db: sled::Db,
-    trees: [sled::Tree; 4],
+    trees: [sled::Tree; 6],
 }
 
 impl std::fmt::Debug for Tables {
@@ -238,8 +244,8 @@ fn open_in_time(dir: &Path) -> Result<Tables, StoreError> {
 fn open_now(dir: &Path) -> Result<Tables, StoreError> {
     let db =
         sled::Config::new().path(dir).cache_capacity(PAGE_CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS)).open()?;
-    let [a, b, c, d] = Table::ALL.map(|table| db.open_tree(table.name()));
-    let trees = [a?, b?, c?, d?];
+    let [a, b, c, d, e, f] = Table::ALL.map(|table| db.open_tree(table.name()));
+    let trees = [a?, b?, c?, d?, e?, f?];
     Ok(Tables { db, trees })
 }
 

@@ -1,5 +1,7 @@
 //! The catalog against brute-force models: any order of events gives one state; the frame rule picks one keyframe.
 
+mod lifecycle;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -94,8 +96,16 @@ fn scan_all(catalog: &Catalog) {
         let len_ms = available.span().map_or(3000, |span| span.len_ms());
         let instants: Vec<i64> = (0..=len_ms / 400).map(|n| n * 400).collect();
         let index = index(&instants, len_ms);
-        let finished =
-            Finished { timeline, recording, start: available.start, order, media_len: 1, is_complete: true, index };
+        let finished = Finished {
+            timeline,
+            recording,
+            start: available.start,
+            order,
+            media_len: 1,
+            head: [0; 16],
+            is_complete: true,
+            index,
+        };
         assert_eq!(Finished::decode(&finished.encode()).as_ref(), Ok(&finished));
         catalog.finish(&finished, NOW).expect("finish");
         let indexed = catalog.row(&timeline, &finished.recording).expect("row").and_then(|row| row.indexed);
@@ -229,7 +239,7 @@ proptest! {
             let keyframes: Vec<i64> = keyframes.iter().copied().collect();
             let index = index(&keyframes, *len);
             let order = event.order;
-            let finished = Finished { timeline: timeline(1), recording: recording(n), start: at(0), order, media_len: 1, is_complete: true, index };
+            let finished = Finished { timeline: timeline(1), recording: recording(n), start: at(0), order, media_len: 1, head: [0; 16], is_complete: true, index };
             catalog.finish(&finished, NOW).expect("finish");
             footage.push((recording(n), Span { start: at(*start), end: at(start + len) }, keyframes));
         }
@@ -282,6 +292,7 @@ fn finish(catalog: &Catalog, event: &Event, n: u8, len_ms: i64) {
         start: at(0),
         order,
         media_len: 1,
+        head: [0; 16],
         is_complete: true,
         index,
     };
@@ -328,6 +339,7 @@ fn epochs_rise_only_when_shown_instants_change() {
                     start: at(start),
                     order,
                     media_len: 1,
+                    head: [0; 16],
                     is_complete: true,
                     index,
                 },

@@ -14,6 +14,7 @@ use stills_model::id::UserId;
 use super::auth::WebUrl;
 use super::secret::Secret;
 use super::settings::{Section, Settings};
+use crate::layout::Layouts;
 
 /// What stands for the caller's user id in roots and patterns.
 pub const USER_PLACEHOLDER: &str = "{user_id}";
@@ -31,6 +32,10 @@ pub struct Media {
     pub growing_idle: Duration,
     /// How media is read for scan and prerender.
     pub read: MediaRead,
+    /// The most bytes of media read whole that lie on disk at once.
+    pub whole_bytes_max: u64,
+    /// What the names of files and objects tell.
+    pub layouts: Layouts,
 }
 
 /// How media is read for scan and prerender.
@@ -50,6 +55,8 @@ impl Media {
                         user. An entry without it serves only callers with the scope `users:all`.";
         let idle_doc = "A growing recording without an event for this long is complete.";
         let read_doc = "Ranges suit local files; whole suits object stores, where a request costs more than bytes.";
+        let whole_doc =
+            "The most bytes of media read whole that lie in `data.dir` at once; what does not fit is read by ranges.";
         let ways = [("ranges", MediaRead::Ranges), ("whole", MediaRead::Whole)];
         Self {
             roots: media.list("roots", &[], 100, roots_doc),
@@ -57,6 +64,8 @@ impl Media {
             allow_networks: networks(&media),
             growing_idle: media.duration("growing_idle", "10m", "1s"..="1d", idle_doc),
             read: media.choice("read", &ways, MediaRead::Ranges, read_doc),
+            whole_bytes_max: media.bytes("whole_bytes_max", "4GiB", "0B"..="1024TiB", whole_doc),
+            layouts: Layouts::read_settings(&media),
         }
     }
 }
@@ -146,6 +155,12 @@ impl Credential {
             section.fault("access_key_id", "needs secret_file beside it");
         } else if has_secret && read.access_key_id.is_none() && matches!(kind, Some(StoreKind::S3 | StoreKind::Az)) {
             section.fault_of_section("secret_file needs access_key_id beside it");
+        }
+        if kind == Some(StoreKind::Http) && has_secret && read.url_prefix.is_none() {
+            section.fault_of_section("an http secret needs url_prefix beside it, or it could be sent to any host");
+        }
+        if kind == Some(StoreKind::Az) && read.access_key_id.is_none() && read.endpoint.is_none() {
+            section.fault_of_section("az needs access_key_id (the account) or endpoint");
         }
         if read.url_prefix.as_ref().is_some_and(|prefix| !prefix.contains("://")) {
             section.fault("url_prefix", "must begin with a scheme, such as \"s3://footage/\"");

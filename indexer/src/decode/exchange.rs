@@ -94,9 +94,9 @@ pub(super) async fn render<S: AsyncRead + AsyncWrite + Unpin>(
     send(stream, &request, &[]).await?;
     let len_max = renditions.iter().fold(PICTURE_SLACK_BYTES, |sum, rendition| sum.saturating_add(len_max(rendition)));
     match receive(stream, len_max.min(MESSAGE_LEN_MAX)).await? {
-        Reply::Rendered(pictures) => check_pictures(pictures, renditions),
+        Reply::Rendered { pictures, .. } => check_pictures(pictures, renditions),
         Reply::Failed(fault) => Err(Ended::told(&fault)),
-        Reply::Read { .. } | Reply::Scanned(_) => Err(Ended::broken("no answer to a render")),
+        Reply::Read { .. } | Reply::Scanned(_) | Reply::Exact(_) => Err(Ended::broken("no answer to a render")),
     }
 }
 
@@ -171,7 +171,7 @@ async fn answer_reads<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
             (Reply::Scanned(_) | Reply::Failed(_), Some(fault)) => return Err(Ended::lives(fault)),
             (Reply::Scanned(index), None) => return check_index(index, len),
             (Reply::Failed(fault), None) => return Err(Ended::told(&fault)),
-            (Reply::Rendered(_), _) => return Err(Ended::broken("no answer to a scan")),
+            (Reply::Rendered { .. } | Reply::Exact(_), _) => return Err(Ended::broken("no answer to a scan")),
         }
     }
 }
@@ -331,7 +331,7 @@ mod tests {
         check(&[vec![255; 4]], Err((Crashed, false))).await;
         check(&[vec![9, 0, 0, 0, 1]], Err((Crashed, false))).await;
         check(&[], Err((Crashed, false))).await;
-        check(&[framed(&Reply::Rendered(vec![]).encode())], Err((Crashed, false))).await;
+        check(&[framed(&Reply::Rendered { pictures: vec![], luma: stills_model::wire::Luma::default() }.encode())], Err((Crashed, false))).await;
     }
 
     #[tokio::test]
@@ -361,7 +361,7 @@ mod tests {
         }
         use FaultKind::{Busy, Crashed, Unsupported};
         let jpeg = vec![0xff, 0xd8, 0xff, 0xe0, 0xff, 0xd9];
-        let rendered = |pictures| framed(&Reply::Rendered(pictures).encode());
+        let rendered = |pictures| framed(&Reply::Rendered { pictures, luma: stills_model::wire::Luma::default() }.encode());
         check(rendered(vec![jpeg.clone()]), Ok(1)).await;
         check(rendered(vec![]), Err((Crashed, false))).await;
         check(rendered(vec![jpeg.clone(), jpeg.clone()]), Err((Crashed, false))).await;

@@ -8,7 +8,7 @@
 //! 4. the caller's check (may this caller write for this user, may this media be read) has the last word;
 //! 5. [`Parsed`] holds what is good and what is not. Whether one bad event refuses all is the caller's choice.
 //!
-//! [`emit`] is the other direction. Nothing here reads a clock, does IO or knows HTTP.
+//! [`notifications`] reads what object stores send instead, and goes on at 3. [`emit`] is the other direction. Nothing here reads a clock, does IO or knows HTTP.
 //!
 //! [`Event`]: stills_model::event::Event
 
@@ -16,6 +16,7 @@ pub mod cloudevents;
 pub mod emit;
 mod envelope;
 mod headers;
+pub mod notifications;
 mod rejection;
 mod rules;
 

@@ -12,6 +12,7 @@ mod prerender;
 mod queue;
 mod replay;
 mod scan;
+mod upkeep;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,6 +21,7 @@ use std::time::Duration;
 use stills_model::event::{Event, EventKind};
 use stills_model::id::{RecordingId, Timeline};
 use stills_model::rendition::Rendition;
+use stills_model::thumb::MediaId;
 use stills_model::time::{DAY_MS, Timestamp};
 use thiserror::Error;
 use tokio::sync::RwLock;
@@ -28,7 +30,7 @@ use tokio::task::JoinSet;
 use crate::catalog::{Catalog, CatalogError, Effects, Received};
 use crate::clock::Clock;
 use crate::decode::DecodePool;
-use crate::journal::{Entry, Journal, JournalError, Space};
+use crate::journal::{Entry, Journal, JournalError, JournalStats, Space};
 use crate::metrics::Metrics;
 use crate::source::Source;
 use crate::threads::{CallError, Threads};
@@ -47,14 +49,17 @@ mod entry_kind {
 /// Writing to the catalog waits behind other writes, never behind media: longer than this it is not well.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How often the catalog's place in the journal is noted; at most this much is replayed after a crash.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+/// Media whose pictures are removed before the event is acknowledged; of more, in the background.
+const PURGED_AT_ONCE_MAX: usize = 256;
 
 /// A recording that ends this close to now is live: it goes before backfill.
 const LIVE_MS: i64 = 600_000;
 
 /// Memory for resuming scans of growing media; one needs about twelve bytes a keyframe.
 const RESUMES_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// A recording's media at one place.
+type Place = (Timeline, RecordingId, Box<str>);
 
 /// What is to be rendered ahead of time.
 #[derive(Debug, Clone)]
@@ -164,7 +169,7 @@ struct Inner {
     config: PipelineConfig,
     queue: Queue,
     /// Where scans of growing media can go on. Memory only: after a restart such a media is scanned from its start.
-    resumes: moka::sync::Cache<(Timeline, RecordingId), Arc<[u8]>>,
+    resumes: moka::sync::Cache<Place, Arc<[u8]>>,
     /// The configured number, which SIGHUP may replace.
     retention_days: AtomicU32,
     /// Held shared from the journal's append to the catalog's apply, and alone while the checkpoint is read: so
@@ -180,7 +185,7 @@ impl Pipeline {
     pub async fn open(parts: Parts, config: PipelineConfig) -> Result<(Self, Replayed), SubmitError> {
         let retention_days = AtomicU32::new(config.retention_days);
         let (queue, in_between) = (Queue::default(), RwLock::default());
-        let weigh = |_: &(Timeline, RecordingId), resume: &Arc<[u8]>| u32::try_from(resume.len()).unwrap_or(u32::MAX);
+        let weigh = |_: &Place, resume: &Arc<[u8]>| u32::try_from(resume.len()).unwrap_or(u32::MAX);
         let resumes = moka::sync::Cache::builder().max_capacity(RESUMES_BYTES_MAX).weigher(weigh).build();
         let pipeline = Self(Arc::new(Inner { parts, config, queue, resumes, retention_days, in_between }));
         let replayed = pipeline.replay().await?;
@@ -202,20 +207,7 @@ impl Pipeline {
                 }
             });
         }
-        let pipeline = self.clone();
-        tasks.spawn(async move {
-            let mut n_evicted = 0;
-            loop {
-                tokio::time::sleep(CHECKPOINT_EVERY).await;
-                pipeline.checkpoint().await;
-                pipeline.complete_idle().await;
-                let evicted = pipeline.0.parts.thumbs.n_evicted();
-                if evicted != n_evicted {
-                    n_evicted = evicted;
-                    pipeline.shrink_gone().await;
-                }
-            }
-        });
+        self.start_upkeep(tasks);
     }
 
     /// Takes events: durable, applied and queued when this returns.
@@ -253,14 +245,14 @@ impl Pipeline {
             self.0.parts.journal.append(fresh.iter().map(journal_entry).collect(), space).await?;
             duplicates += self.apply(fresh).await?;
         }
-        self.0.parts.metrics.events("recording", "new", (accepted - duplicates) as u64);
-        self.0.parts.metrics.events("recording", "duplicate", duplicates as u64);
+        self.0.parts.metrics.events("new", (accepted - duplicates) as u64);
+        self.0.parts.metrics.events("duplicate", duplicates as u64);
         Ok(Submitted { accepted, duplicates })
     }
 
     /// Applies journalled events; returns how many turned out to be duplicates.
     async fn apply(&self, events: Vec<Event>) -> Result<usize, SubmitError> {
-        let (n_duplicates, effects) = self
+        let applied = self
             .write(move |catalog, now| {
                 let (mut n_duplicates, mut all) = (0, Effects::default());
                 for event in &events {
@@ -271,22 +263,45 @@ impl Pipeline {
                 }
                 Ok((n_duplicates, all))
             })
-            .await?;
-        self.follow(effects).await;
-        Ok(n_duplicates)
+            .await;
+        match applied {
+            Ok((n_duplicates, effects)) => {
+                self.follow(effects).await;
+                Ok(n_duplicates)
+            }
+            Err(error) => {
+                // It may have been applied all the same, only too late for us to hear what is left to do.
+                self.0.queue.overflow();
+                Err(error)
+            }
+        }
     }
 
     /// Does what an event or a scan left to do.
     async fn follow(&self, effects: Effects) {
-        if !effects.purge.is_empty()
-            && let Err(error) = self.0.parts.thumbs.purge(effects.purge).await
-        {
-            // The catalog no longer names these pictures, so none is served; eviction takes them in time.
-            tracing::error!(%error, "pictures of deleted recordings could not be removed from the cache");
+        if effects.purge.len() > PURGED_AT_ONCE_MAX {
+            // Minutes, perhaps; the catalog remembers what is to be removed, and names none of it any more.
+            let pipeline = self.clone();
+            tokio::spawn(async move { pipeline.purge(effects.purge).await });
+        } else {
+            self.purge(effects.purge).await;
         }
         for (timeline, recording) in effects.scan {
             let urgency = self.urgency(&timeline, &recording).await;
             self.0.queue.push(urgency, Job::Scan { timeline, recording });
+        }
+    }
+
+    async fn purge(&self, media: Vec<(Timeline, MediaId)>) {
+        if media.is_empty() {
+            return;
+        }
+        let purged = match self.0.parts.thumbs.purge(media.clone()).await {
+            Ok(()) => self.write(move |catalog, _| catalog.note_purged(&media)).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = purged {
+            tracing::error!(%error, "pictures of deleted recordings are not wholly removed; tried again soon");
         }
     }
 
@@ -302,7 +317,9 @@ impl Pipeline {
     async fn run(&self, job: &Job) {
         match job {
             Job::Scan { timeline, recording } => self.scan(timeline, recording).await,
-            Job::Prerender { timeline, recording, n_done } => self.prerender(job, timeline, recording, *n_done).await,
+            Job::Prerender { timeline, recording, n_done } => {
+                self.prerender_turn(job, timeline, recording, *n_done).await;
+            }
             Job::Listed { timeline, rendition, instants } => self.render_listed(*timeline, *rendition, instants).await,
         }
     }
@@ -316,6 +333,11 @@ impl Pipeline {
     /// are left to be rendered when they are asked for.
     pub fn request_listed(&self, timeline: Timeline, rendition: Rendition, instants: Vec<Timestamp>) {
         self.0.queue.push(Urgency::Backfill, Job::Listed { timeline, rendition, instants: instants.into() });
+    }
+
+    /// What the journal did and holds.
+    pub fn journal_stats(&self) -> JournalStats {
+        self.0.parts.journal.stats()
     }
 
     /// Recordings whose work is queued or running.
@@ -340,67 +362,14 @@ impl Pipeline {
         let answer = self.0.parts.threads.call(WRITE_DEADLINE, move || call(&catalog, now)).await?;
         answer.map_err(SubmitError::from)
     }
-
-    /// Completes growing recordings that have had no event for too long.
-    async fn complete_idle(&self) {
-        let idle_ms = i64::try_from(self.0.config.growing_idle.as_millis()).unwrap_or(i64::MAX);
-        let silent = self.write(move |catalog, now| {
-            let mut silent = Vec::new();
-            for (timeline, recording) in catalog.pending()? {
-                let Some(row) = catalog.row(&timeline, &recording)? else { continue };
-                let Some((order, available)) = &row.latest else { continue };
-                let since_ms = now.as_ms().saturating_sub(order.time_ns / 1_000_000);
-                if available.growing && since_ms > idle_ms && !row.to_scan {
-                    catalog.note_silent(&timeline, &recording, now)?;
-                    silent.push((timeline, recording));
-                }
-            }
-            Ok(silent)
-        });
-        match silent.await {
-            Ok(silent) => {
-                for (timeline, recording) in silent {
-                    self.0.queue.push(Urgency::Backfill, Job::Scan { timeline, recording });
-                }
-            }
-            Err(error) => tracing::warn!(%error, "silent recordings could not be completed"),
-        }
-    }
-
-    /// Looks again what is stored of recordings without media, after an eviction.
-    async fn shrink_gone(&self) {
-        let gone = self.write(|catalog, _| {
-            let mut gone = Vec::new();
-            for (timeline, recording) in catalog.pending()? {
-                if catalog.row(&timeline, &recording)?.is_some_and(|row| row.gone && row.indexed.is_some()) {
-                    gone.push((timeline, recording));
-                }
-            }
-            Ok(gone)
-        });
-        for (timeline, recording) in gone.await.unwrap_or_default() {
-            self.note_gone(timeline, recording).await;
-        }
-    }
-
-    /// Notes how far the journal is applied, so that the next start replays only what comes after.
-    pub async fn checkpoint(&self) {
-        let positions = {
-            let _alone = self.0.in_between.write().await;
-            self.0.parts.journal.files()
-        };
-        let text = replay::encode_positions(&positions);
-        if let Err(error) = self.write(move |catalog, _| catalog.set_checkpoint(&text)).await {
-            tracing::warn!(%error, "the place in the journal could not be noted");
-        }
-    }
 }
 
 fn journal_entry(event: &Event) -> Entry {
-    // A recording's events lie with its day; a delete lies with the day it was made, no earlier than what it hits.
+    // A recording's events lie with its day; a delete lies with the day it was made, no earlier than what it hits
+    // (clocks before 1970 are wrong, and the journal has no days for them).
     let day = match &event.kind {
         EventKind::Available(available) => available.start.day(),
-        _ => Timestamp::from_ms(event.order.time_ns / 1_000_000).day(),
+        _ => Timestamp::from_ms((event.order.time_ns / 1_000_000).max(0)).day(),
     };
     Entry { day, kind: entry_kind::EVENT, payload: event.encode() }
 }

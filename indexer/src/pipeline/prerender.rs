@@ -4,30 +4,56 @@
 //! pictures stored. One decode makes all configured renditions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use stills_model::fault::FaultKind;
 use stills_model::id::{RecordingId, Timeline};
 use stills_model::rendition::Rendition;
 use stills_model::thumb::MediaId;
 use stills_model::time::{Span, Timestamp};
 
-use super::queue::Job;
+use super::queue::{Job, Queue};
 use super::{Anchors, Pipeline};
 use crate::catalog::Located;
 use crate::thumbs::ThumbError;
 
+/// The pause after the decoders or the stores had no room: what is stored by then is not rendered again.
+const BUSY_PAUSE: Duration = Duration::from_secs(5);
+
 /// Instants in one turn: about a second of decoding, so that a recording of a whole day never holds up a scan.
 const INSTANTS_PER_TURN: usize = 40;
 
+/// What a turn has left to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// This many anchors are done, others are left.
+    More(usize),
+    /// Nothing, or nothing now.
+    Done,
+}
+
 impl Pipeline {
-    /// Renders a turn's worth of a recording's anchors, and queues the next turn or notes that it is done.
-    pub(super) async fn prerender(&self, job: &Job, timeline: &Timeline, recording: &RecordingId, n_done: usize) {
+    /// Takes one turn, and queues the next.
+    pub(super) async fn prerender_turn(&self, job: &Job, timeline: &Timeline, recording: &RecordingId, n_done: usize) {
+        if let Turn::More(n_done) = self.prerender(timeline, recording, n_done).await {
+            let next = Job::Prerender { timeline: *timeline, recording: recording.clone(), n_done };
+            self.0.queue.push(self.0.queue.urgency(job), next);
+        }
+    }
+
+    /// Renders a turn's worth of a recording's anchors behind the first `n_done`, and notes when all are done.
+    pub(super) async fn prerender(&self, timeline: &Timeline, recording: &RecordingId, n_done: usize) -> Turn {
         let (timeline, id) = (*timeline, recording.clone());
         let row = match self.write(move |catalog, _| catalog.row(&timeline, &id)).await {
             Ok(row) => row,
-            Err(error) => return tracing::error!(%error, "a recording to prerender could not be looked up"),
+            Err(error) => {
+                tracing::error!(%error, "a recording to prerender could not be looked up");
+                return Turn::Done;
+            }
         };
         let indexed = row.filter(|row| !row.removed && row.to_prerender).and_then(|row| row.indexed);
-        let Some(indexed) = indexed else { return };
+        let Some(indexed) = indexed else { return Turn::Done };
         let instants = match self.0.config.prerender.anchors {
             Anchors::Every(interval_ms) => anchors_of(&indexed.span, interval_ms),
             Anchors::EveryKeyframe => self.keyframe_instants(timeline, indexed.media, indexed.span.start).await,
@@ -36,19 +62,25 @@ impl Pipeline {
         let turn = instants.get(n_done..).unwrap_or_default();
         let turn = &turn[..turn.len().min(INSTANTS_PER_TURN)];
         let renditions = &self.0.config.prerender.renditions;
-        if let Err(error) = self.prerender_instants(timeline, turn, renditions).await {
+        let rendered = self.prerender_instants(timeline, turn, renditions).await;
+        if let Err(ThumbError::Busy) = rendered {
+            let job = Job::Prerender { timeline, recording: recording.clone(), n_done };
+            Queue::push_later(Arc::clone(&self.0), BUSY_PAUSE, job);
+            return Turn::Done;
+        }
+        if let Err(error) = rendered {
             // Prerendering saves time and is no promise: what is missing is rendered when it is asked for.
             tracing::warn!(%error, %recording, "a recording is not wholly prerendered");
         }
         let n_done = n_done + turn.len();
         if n_done < instants.len() {
-            let next = Job::Prerender { timeline, recording: recording.clone(), n_done };
-            return self.0.queue.push(self.0.queue.urgency(job), next);
+            return Turn::More(n_done);
         }
         let (id, media) = (recording.clone(), indexed.media);
         if let Err(error) = self.write(move |catalog, now| catalog.note_prerendered(&timeline, &id, media, now)).await {
             tracing::warn!(%error, "a finished prerender could not be noted");
         }
+        Turn::Done
     }
 
     /// Renders a turn's worth of a listed window, and queues the rest.
@@ -81,6 +113,7 @@ impl Pipeline {
         for located in distinct.into_values() {
             match self.0.parts.thumbs.ensure(&located, renditions).await {
                 Ok(_) => {}
+                Err(ThumbError::Fault(fault)) if fault.kind == FaultKind::Busy => return Err(ThumbError::Busy),
                 // One bad keyframe is not the whole recording.
                 Err(ThumbError::Fault(fault)) => tracing::debug!(%fault, "a keyframe could not be prerendered"),
                 Err(error) => return Err(error),

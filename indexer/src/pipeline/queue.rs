@@ -15,6 +15,9 @@ const LISTED: usize = 4;
 /// Listed windows that may wait; each holds at most a page of instants.
 const LISTED_MAX: usize = 64;
 
+/// Jobs that may wait; what comes on top is fetched from the catalog's pending recordings when there is room.
+const QUEUED_MAX: usize = 100_000;
+
 /// One piece of work.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Job {
@@ -109,6 +112,8 @@ impl Lane {
 struct Work {
     lanes: [Lane; 5],
     n_listed: usize,
+    /// Some recording with work is not queued.
+    is_overflown: bool,
     queued: HashSet<Job>,
     running: HashMap<Job, Option<Urgency>>,
     urgency: HashMap<Job, Urgency>,
@@ -137,6 +142,10 @@ impl Queue {
         if lane == LISTED && work.n_listed >= LISTED_MAX {
             return;
         }
+        if work.queued.len() >= QUEUED_MAX {
+            work.is_overflown |= lane != LISTED;
+            return;
+        }
         if work.queued.insert(job.clone()) {
             work.n_listed += usize::from(lane == LISTED);
             work.urgency.insert(job.clone(), urgency);
@@ -152,6 +161,18 @@ impl Queue {
             tokio::time::sleep(pause).await;
             queue.as_ref().as_ref().push(Urgency::Backfill, job);
         });
+    }
+
+    /// Notes that some recording with work may not be queued.
+    pub(super) fn overflow(&self) {
+        self.lock().is_overflown = true;
+    }
+
+    /// Whether pending recordings are to be fetched now: some are not queued, and there is room.
+    pub(super) fn take_overflow(&self) -> bool {
+        let mut work = self.lock();
+        let has_room = work.queued.len() < QUEUED_MAX / 2;
+        has_room && std::mem::take(&mut work.is_overflown)
     }
 
     /// The next job, when there is one.

@@ -1,20 +1,33 @@
 //! A scan: read the recording's tables, find its keyframes, make the result durable, take it into the catalog.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use stills_model::event::{Available, EventOrder};
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::id::{RecordingId, Timeline};
 use stills_model::keyframe::ByteRange;
 use stills_model::keyframe_index::KeyframeIndex;
 
+use super::prerender::Turn;
 use super::queue::{Job, Queue};
 use super::{Entry, Pipeline, Space, SubmitError, entry_kind};
 use crate::catalog::Finished;
+use crate::catalog::row::Row;
 use crate::decode::{Class, Ranges, ScanRequest};
-use crate::source::Media;
+use crate::source::{Media, Wanted};
 use crate::thumbs::age;
+
+/// The pause after our own stores could not take a result: a full disk or a full inbox.
+const KEEP_PAUSE: Duration = Duration::from_secs(10);
+
+/// The pause after the decoders had no room.
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
+
+/// How much of the first keyframe is digested: more than its headers, less than a read that anyone would notice.
+const HEAD_BYTES: u32 = 64 * 1024;
 
 /// The scanner's reads, answered from the media.
 struct ScannedMedia(Media);
@@ -25,49 +38,97 @@ impl Ranges for ScannedMedia {
     }
 }
 
+/// The media that an event names.
+fn wanted(timeline: Timeline, available: &Available) -> Wanted<'_> {
+    Wanted {
+        user: timeline.user,
+        media_url: &available.media_url,
+        credentials_key: available.credentials_key.as_deref(),
+        is_growing: available.growing,
+    }
+}
+
+/// What a scan found, and the media it was found in.
+struct Scanned {
+    media: Media,
+    head: [u8; 16],
+    index: KeyframeIndex,
+}
+
+/// The digest of the first keyframe's first bytes, which tells a recording from one made again in its place.
+async fn head(media: &Media, index: &KeyframeIndex) -> Result<[u8; 16], Fault> {
+    let mut head = [0; 16];
+    if let Some(first) = index.keyframes.first().and_then(|keyframe| keyframe.ranges.first()) {
+        let bytes = media.read(ByteRange { len: first.len.min(HEAD_BYTES), ..*first }).await?;
+        head.copy_from_slice(&Sha256::digest(&bytes)[..16]);
+    }
+    Ok(head)
+}
+
 impl Pipeline {
     /// Scans a recording if it still has to be, and queues its prerender.
     pub(super) async fn scan(&self, timeline: &Timeline, recording: &RecordingId) {
         let (of, id) = (*timeline, recording.clone());
         let row = match self.write(move |catalog, _| catalog.row(&of, &id)).await {
             Ok(row) => row,
-            Err(error) => return tracing::error!(%error, "a recording to scan could not be looked up"),
+            Err(error) => {
+                tracing::error!(%error, "a recording to scan could not be looked up; trying again");
+                return self.scan_later(KEEP_PAUSE, *timeline, recording.clone());
+            }
         };
         let Some(row) = row.filter(|row| !row.removed) else { return };
         let (timeline, recording) = (*timeline, recording.clone());
-        if !row.to_scan && !row.to_prerender {
+        let is_back = row.gone && !row.to_scan && self.is_back(timeline, &row).await;
+        if !row.to_scan && !row.to_prerender && !is_back {
             return;
         }
-        if let (true, Some((order, available))) = (row.to_scan, row.latest) {
+        let mut held = None;
+        if let (true, Some((order, available))) = (row.to_scan || is_back, row.latest) {
             let began = Instant::now();
             let scanned = self.scan_media(timeline, &available).await;
             let outcome = scanned.as_ref().map(|_| ()).map_err(|fault| fault.kind);
             self.0.parts.metrics.scan(outcome, began.elapsed());
             match scanned {
-                Ok((media_len, index)) => {
-                    let start = available.start;
+                Ok(Scanned { media, head, index }) => {
+                    let (again, start, media_len) = (recording.clone(), available.start, media.len());
                     let is_complete = !available.growing;
                     let recording = recording.clone();
-                    let finished = Finished { timeline, recording, start, order, media_len, is_complete, index };
+                    let finished = Finished { timeline, recording, start, order, media_len, head, is_complete, index };
                     if let Err(error) = self.finish(finished).await {
-                        tracing::error!(%error, "a finished scan could not be kept; it is made again after a restart");
-                        return;
+                        tracing::error!(%error, "a finished scan could not be kept; it is made again");
+                        return self.scan_later(KEEP_PAUSE, timeline, again);
                     }
+                    held = Some(media).filter(Media::is_whole);
                 }
                 Err(fault) => return self.failed(timeline, recording, order, fault).await,
             }
+        }
+        // Media fetched whole is rendered from at once: later it would have to be fetched again.
+        if held.is_some() {
+            let mut n_done = 0;
+            while let Turn::More(more) = self.prerender(&timeline, &recording, n_done).await {
+                n_done = more;
+            }
+            return;
         }
         let urgency = self.0.queue.urgency(&Job::Scan { timeline, recording: recording.clone() });
         self.0.queue.push(urgency, Job::Prerender { timeline, recording, n_done: 0 });
     }
 
-    async fn scan_media(&self, timeline: Timeline, available: &Available) -> Result<(u64, KeyframeIndex), Fault> {
-        let media = self.0.parts.source.open(timeline.user, &available.media_url).await?;
-        let len = media.len();
+    /// Whether the media of a recording that had lost it can be opened again.
+    async fn is_back(&self, timeline: Timeline, row: &Row) -> bool {
+        let Some((_, available)) = &row.latest else { return false };
+        self.0.parts.source.open(wanted(timeline, available)).await.is_ok()
+    }
+
+    async fn scan_media(&self, timeline: Timeline, available: &Available) -> Result<Scanned, Fault> {
+        let media = self.0.parts.source.open(wanted(timeline, available)).await?;
+        let media_len = media.len();
         let media = ScannedMedia(media);
-        let of = (timeline, available.recording.clone());
+        // Of this very place: another file under the same recording id begins anew.
+        let of = (timeline, available.recording.clone(), available.media_url.clone());
         let resume = self.0.resumes.get(&of).unwrap_or_default();
-        let request = ScanRequest { len, growing: available.growing, resume: &resume };
+        let request = ScanRequest { len: media_len, growing: available.growing, resume: &resume };
         let mut index = self.0.parts.pool.scan(timeline.user, Class::Batch, request, &media).await?;
         let resume = std::mem::take(&mut index.resume);
         if available.growing {
@@ -75,13 +136,14 @@ impl Pipeline {
         } else {
             self.0.resumes.invalidate(&of);
         }
+        let head = head(&media.0, &index).await?;
         if !available.growing {
             media.0.unchanged().await?;
         }
         if index.keyframes.is_empty() && !available.growing {
             return Err(Fault::new(FaultKind::Damaged, "the media holds no keyframe"));
         }
-        Ok((len, index))
+        Ok(Scanned { media: media.0, head, index })
     }
 
     /// Journal first, then catalog: a rebuild never reads media again. Only what still grows is not journalled, or
@@ -102,8 +164,12 @@ impl Pipeline {
 
     /// Notes a failure and tries again after a pause, or sets the recording aside with its reason.
     async fn failed(&self, timeline: Timeline, recording: RecordingId, order: EventOrder, fault: Fault) {
+        if fault.kind == FaultKind::Busy {
+            // Says nothing of the recording: it costs no attempt.
+            return self.scan_later(BUSY_PAUSE, timeline, recording);
+        }
         let max = age::scan_attempts_max(fault.kind);
-        let (id, noted) = (recording.clone(), fault.clone());
+        let (id, again, noted) = (recording.clone(), recording.clone(), fault.clone());
         let attempts = self.write(move |catalog, now| {
             let so_far = catalog.row(&timeline, &id)?.map_or(0, |row| row.attempts);
             let is_final = so_far.saturating_add(1) >= max;
@@ -112,8 +178,7 @@ impl Pipeline {
         match attempts.await {
             Ok(Some(attempts)) if attempts < max => {
                 tracing::info!(%fault, attempts, "a recording could not be scanned; trying again");
-                let pause = age::scan_pause(attempts);
-                Queue::push_later(std::sync::Arc::clone(&self.0), pause, Job::Scan { timeline, recording });
+                self.scan_later(age::scan_pause(attempts), timeline, recording);
             }
             Ok(Some(attempts)) => {
                 tracing::warn!(%fault, attempts, %recording, "a recording was set aside");
@@ -122,7 +187,10 @@ impl Pipeline {
                 }
             }
             Ok(None) => {}
-            Err(error) => tracing::error!(%error, "a failed scan could not be noted"),
+            Err(error) => {
+                tracing::error!(%error, "a failed scan could not be noted; trying again");
+                self.scan_later(KEEP_PAUSE, timeline, again);
+            }
         }
     }
 
@@ -134,6 +202,10 @@ impl Pipeline {
         if let Err(error) = self.0.parts.thumbs.note_gone(timeline, recording, indexed.media).await {
             tracing::warn!(%error, "a missing media could not be noted");
         }
+    }
+
+    fn scan_later(&self, pause: Duration, timeline: Timeline, recording: RecordingId) {
+        Queue::push_later(Arc::clone(&self.0), pause, Job::Scan { timeline, recording });
     }
 }
 

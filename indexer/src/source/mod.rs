@@ -3,28 +3,47 @@
 //! The path of a read:
 //!
 //! 1. [`policy`] checks the URL against `media.roots` and `media.allow_urls` and says where it points;
-//! 2. [`mod@file`] opens a local file beneath its root, following no link, and pins it by its descriptor;
-//! 3. `coalesce` turns the ranges of keyframes into few reads;
-//! 4. [`crate::threads`] does the reads on a few threads of their own, so that a slow disk stops no async thread.
+//! 2. [`mod@file`] opens a local file beneath its root, following no link, and pins it by its descriptor; or
+//! 3. `remote` reads an object over the network, with the [`credentials`] that go with it, through the [`client`] that
+//!    reaches only what the [`guard`] lets it, and pins it by what its first answer said; or
+//! 4. `whole` fetches it with one request into a nameless file, where scan and prerender both find it;
+//! 5. `coalesce` turns the ranges of keyframes into few reads;
+//! 6. [`crate::threads`] does what blocks on a few threads of their own, so that a slow disk stops no async thread.
 //!
-//! Media over the network is checked here but not read by this build. Nothing here decodes or interprets media.
+//! Nothing here decodes or interprets media.
 
+mod answer;
+pub mod client;
 mod coalesce;
+mod connector;
+pub mod credentials;
 pub mod file;
+pub mod guard;
 pub mod policy;
+mod remote;
 mod spelling;
+mod whole;
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::id::UserId;
 use stills_model::keyframe::ByteRange;
+use tokio::sync::Semaphore;
+use url::Url;
 
 use crate::threads::{CallError, Threads};
-use file::{Identity, MediaFile};
+use client::Client;
+use credentials::Credentials;
+use file::MediaFile;
 use policy::{MediaPolicy, Place};
+use remote::RemoteMedia;
+use whole::{Name, Spool, WholeMedia};
 
 /// The most bytes that one call to [`Media::read`] or [`Media::read_ranges`] gives: what one message to a decoder
 /// can carry.
@@ -36,6 +55,9 @@ pub const RANGES_MAX: usize = 512;
 /// A read that takes longer comes from a disk that is not well.
 const READ_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Requests for media over the network at once; each holds its answer in memory.
+const REQUESTS_MAX: usize = 256;
+
 /// Does a read on a thread that may block.
 async fn read_on<T: Send + 'static>(
     threads: &Threads,
@@ -43,24 +65,95 @@ async fn read_on<T: Send + 'static>(
 ) -> Result<T, Fault> {
     threads.call(READ_DEADLINE, read).await.unwrap_or_else(|error| {
         Err(match error {
-            CallError::Full => Fault::new(FaultKind::Busy, "too many reads of media are waiting; try again soon"),
-            CallError::Late => Fault::new(FaultKind::Unreadable, "the media could not be read in time"),
+            CallError::Full => busy(),
+            CallError::Late => late(),
             CallError::Died => Fault::new(FaultKind::Internal, "reading the media failed inside"),
         })
     })
 }
 
-/// Opens media. Cloning is cheap; clones share policy and threads.
+fn busy() -> Fault {
+    Fault::new(FaultKind::Busy, "too many reads of media are waiting; try again soon")
+}
+
+fn late() -> Fault {
+    Fault::new(FaultKind::Unreadable, "the media could not be read in time")
+}
+
+fn shorter() -> Fault {
+    Fault::new(FaultKind::Changed, "the media is shorter than it was")
+}
+
+fn too_large() -> Fault {
+    Fault::new(FaultKind::TooLarge, format!("one read of media takes at most {READ_BYTES_MAX} bytes"))
+}
+
+/// How media over the network is read.
+#[derive(Debug)]
+pub struct RemoteConfig {
+    /// Reaches what `media.allow_networks` lets it.
+    pub client: Client,
+    /// Whose keys.
+    pub credentials: Credentials,
+    /// Whether recordings are read whole for scan and prerender together.
+    pub is_whole: bool,
+    /// A directory of this process alone, for media read whole.
+    pub whole_dir: PathBuf,
+    /// The most bytes there at once.
+    pub whole_bytes_max: u64,
+}
+
+/// Which media, for whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Whose recording it is.
+    pub user: UserId,
+    /// As its event gave it.
+    pub media_url: &'a str,
+    /// As its event gave it: the name of credentials, if not those of the URL.
+    pub credentials_key: Option<&'a str>,
+    /// Whether it may grow while it is read.
+    pub is_growing: bool,
+}
+
+impl Wanted<'_> {
+    fn name(&self) -> Name {
+        let (media_url, credentials_key) = (self.media_url.into(), self.credentials_key.map(Into::into));
+        Name { user: self.user, media_url, credentials_key }
+    }
+}
+
+/// Opens media. Cloning is cheap; clones share policy, threads, connections and credentials.
 #[derive(Debug, Clone)]
 pub struct Source {
     policy: Arc<MediaPolicy>,
     threads: Arc<Threads>,
+    remote: Arc<Remote>,
+}
+
+#[derive(Debug)]
+struct Remote {
+    client: Client,
+    credentials: ArcSwap<Credentials>,
+    is_whole: bool,
+    spool: Spool,
+    requests: Arc<Semaphore>,
 }
 
 impl Source {
-    /// Media that `policy` allows, read on `threads`.
-    pub fn new(policy: Arc<MediaPolicy>, threads: Arc<Threads>) -> Self {
-        Self { policy, threads }
+    /// Media that `policy` allows; what blocks runs on `threads`.
+    ///
+    /// # Errors
+    /// When the directory for media read whole cannot be used.
+    pub fn new(policy: Arc<MediaPolicy>, threads: Arc<Threads>, remote: RemoteConfig) -> io::Result<Self> {
+        let remote = Remote {
+            spool: Spool::open(&remote.whole_dir, remote.whole_bytes_max)?,
+            client: remote.client,
+            credentials: ArcSwap::from_pointee(remote.credentials),
+            is_whole: remote.is_whole,
+            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+        };
+        Ok(Self { policy, threads, remote: Arc::new(remote) })
     }
 
     /// The rules for media URLs, for whoever accepts events.
@@ -68,53 +161,120 @@ impl Source {
         &self.policy
     }
 
-    /// Opens the media of an accepted recording; the policy is asked again ([`MediaPolicy::check_stored`]).
+    /// Replaces the credentials; media that is open keeps those it was opened with.
+    pub fn set_credentials(&self, credentials: Credentials) {
+        self.remote.credentials.store(Arc::new(credentials));
+    }
+
+    /// Opens the media of an accepted recording to be scanned; the policy is asked again
+    /// ([`MediaPolicy::check_stored`]).
     ///
     /// # Errors
-    /// `Forbidden` by the policy, `Unsupported` for media over the network, `Busy` when too many reads wait, and
-    /// those of [`MediaFile::open`].
-    pub async fn open(&self, user: UserId, media_url: &str) -> Result<Media, Fault> {
-        let place = self.policy.check_stored(user, media_url);
-        match place.map_err(|refused| Fault::new(FaultKind::Forbidden, refused.detail))? {
-            Place::File { root, beneath } => {
-                let file = read_on(&self.threads, move || MediaFile::open(&root, &beneath)).await?;
-                Ok(Media { file: Arc::new(file), threads: Arc::clone(&self.threads) })
-            }
-            Place::Remote { url } => {
-                let detail = format!("media at {}:// is not read by this build", url.scheme());
-                Err(Fault::new(FaultKind::Unsupported, detail))
-            }
+    /// `Forbidden` by policy, guard or credentials, `Gone`, `Unreadable`, `Busy` when too many reads wait, and those of
+    /// [`MediaFile::open`].
+    pub async fn open(&self, wanted: Wanted<'_>) -> Result<Media, Fault> {
+        let place = match self.place(wanted)? {
+            Place::File { root, beneath } => return self.open_file(root, beneath).await,
+            Place::Remote { url } => self.remote_place(url, wanted)?,
+        };
+        let Remote { spool, requests, .. } = &*self.remote;
+        if self.remote.is_whole
+            && !wanted.is_growing
+            && let Some(whole) = spool.fetch(wanted.name(), &place, requests, &self.threads).await?
+        {
+            return Ok(self.media(Body::Whole(whole)));
         }
+        let media = RemoteMedia::open(place, wanted.is_growing, Arc::clone(requests)).await?;
+        Ok(self.media(Body::Remote(Arc::new(media))))
+    }
+
+    /// Opens media that was indexed with `len` bytes. Over the network this costs no request: what is wrong with it
+    /// shows when it is read.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub async fn open_indexed(&self, wanted: Wanted<'_>, len: u64) -> Result<Media, Fault> {
+        let url = match self.place(wanted)? {
+            Place::File { root, beneath } => return self.open_file(root, beneath).await,
+            Place::Remote { url } => url,
+        };
+        if let Some(whole) = self.remote.spool.held(&wanted.name()) {
+            return Ok(self.media(Body::Whole(whole)));
+        }
+        let (place, requests) = (self.remote_place(url, wanted)?, Arc::clone(&self.remote.requests));
+        let media = RemoteMedia::assumed(place, wanted.is_growing, len, requests);
+        Ok(self.media(Body::Remote(Arc::new(media))))
+    }
+
+    fn place(&self, wanted: Wanted<'_>) -> Result<Place, Fault> {
+        let place = self.policy.check_stored(wanted.user, wanted.media_url);
+        place.map_err(|refused| Fault::new(FaultKind::Forbidden, refused.detail))
+    }
+
+    fn remote_place(&self, url: Url, wanted: Wanted<'_>) -> Result<remote::Place, Fault> {
+        let Remote { client, credentials, .. } = &*self.remote;
+        let credentials = credentials.load();
+        remote::Place::of(url, wanted.user, &self.policy, client, &credentials, wanted.credentials_key)
+    }
+
+    async fn open_file(&self, root: PathBuf, beneath: PathBuf) -> Result<Media, Fault> {
+        let file = read_on(&self.threads, move || MediaFile::open(&root, &beneath)).await?;
+        Ok(self.media(Body::File(Arc::new(file))))
+    }
+
+    fn media(&self, body: Body) -> Media {
+        Media { body, threads: Arc::clone(&self.threads) }
     }
 }
 
-/// Open media. Stays the same file while it is held, whatever happens to its name.
+/// Open media. Stays the same file or object while it is held, whatever happens to its name.
 #[derive(Debug, Clone)]
 pub struct Media {
-    file: Arc<MediaFile>,
+    body: Body,
     threads: Arc<Threads>,
 }
 
+#[derive(Debug, Clone)]
+enum Body {
+    File(Arc<MediaFile>),
+    Remote(Arc<RemoteMedia>),
+    Whole(Arc<WholeMedia>),
+}
+
 impl Media {
-    /// Bytes when it was opened; a growing file may have more by now.
+    /// Bytes when it was opened; a growing one may have more by now.
     #[expect(clippy::len_without_is_empty, reason = "a count of bytes on disk, not a collection")]
     pub fn len(&self) -> u64 {
-        self.file.len()
+        match &self.body {
+            Body::File(file) => file.len(),
+            Body::Remote(media) => media.len(),
+            Body::Whole(media) => media.len(),
+        }
     }
 
-    /// What tells this file, in this state, from others.
-    pub fn identity(&self) -> Identity {
-        self.file.identity()
+    /// Whether it was fetched whole: reads by others find it for as long as this value is held.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.body, Body::Whole(_))
     }
 
     /// Reads one range.
     ///
     /// # Errors
-    /// `TooLarge` over [`READ_BYTES_MAX`], `Changed` past the end of the file, `Busy` when too many reads wait,
-    /// `Unreadable` otherwise.
+    /// `TooLarge` over [`READ_BYTES_MAX`], `Changed` past the end and when it is not what it was, `Gone`, `Forbidden`,
+    /// `Busy` when too many reads wait, `Unreadable` otherwise.
     pub async fn read(&self, range: ByteRange) -> Result<Bytes, Fault> {
-        let file = Arc::clone(&self.file);
-        read_on(&self.threads, move || file.read_at(range.offset, range.len)).await
+        let ByteRange { offset, len } = range;
+        match &self.body {
+            Body::File(file) => {
+                let file = Arc::clone(file);
+                read_on(&self.threads, move || file.read_at(offset, len)).await
+            }
+            Body::Whole(media) => {
+                let media = Arc::clone(media);
+                read_on(&self.threads, move || media.read_at(offset, len)).await
+            }
+            Body::Remote(media) => media.read(range).await,
+        }
     }
 
     /// Reads several ranges, in as few reads as their distances allow, and gives them in the order asked for.
@@ -135,12 +295,14 @@ impl Media {
         Ok(plan.cut(&read))
     }
 
-    /// Checks that the file is still as it was opened: for scans of recordings that no longer grow.
+    /// Checks that it is still as it was opened: for scans of recordings that no longer grow. What lies over the
+    /// network was compared with each read.
     ///
     /// # Errors
     /// `Changed` if it is not, `Unreadable` if that cannot be told.
     pub async fn unchanged(&self) -> Result<(), Fault> {
-        let file = Arc::clone(&self.file);
+        let Body::File(file) = &self.body else { return Ok(()) };
+        let file = Arc::clone(file);
         read_on(&self.threads, move || file.unchanged()).await
     }
 }
@@ -158,7 +320,18 @@ mod tests {
             allow_urls: allow_urls.iter().map(ToString::to_string).collect(),
         };
         let threads = Threads::start("source-test", 2, 8).expect("threads");
-        Source::new(Arc::new(MediaPolicy::new(config).expect("policy")), Arc::new(threads))
+        let remote = RemoteConfig {
+            client: Client::new(guard::Guard::default()).expect("client"),
+            credentials: Credentials::default(),
+            is_whole: false,
+            whole_dir: root.join("tmp"),
+            whole_bytes_max: 0,
+        };
+        Source::new(Arc::new(MediaPolicy::new(config).expect("policy")), Arc::new(threads), remote).expect("source")
+    }
+
+    fn wanted(media_url: &str) -> Wanted<'_> {
+        Wanted { user: USER, media_url, credentials_key: None, is_growing: false }
     }
 
     fn range(offset: u64, len: u32) -> ByteRange {
@@ -174,7 +347,7 @@ mod tests {
         std::fs::write(home.join("cam 1/1.mp4"), &content).expect("file");
         let source = source(dir.path(), &[]);
         let url = format!("file://{}/cam%201/1.mp4", home.display());
-        let media = source.open(USER, &url).await.expect("open");
+        let media = source.open(wanted(&url)).await.expect("open");
         assert_eq!(media.len(), 300_000);
         assert_eq!(media.read(range(10, 5)).await.expect("read"), content[10..15]);
         let ranges = [range(200_000, 100), range(0, 10), range(50, 100_000), range(299_999, 1), range(7, 0)];
@@ -197,8 +370,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         std::fs::create_dir_all(dir.path().join(USER.to_string())).expect("dirs");
         let url = url.replace("ROOT", &format!("{}/{USER}", dir.path().display()));
-        let fault =
-            source(dir.path(), &["^s3://footage/{user_id}/"]).open(USER, &url).await.map(|_| ()).expect_err(&url);
+        let source = source(dir.path(), &["^s3://footage/{user_id}/", "^http://"]);
+        let fault = source.open(wanted(&url)).await.map(|_| ()).expect_err(&url);
         assert_eq!(fault.kind, kind, "{url}: {fault}");
         assert!(fault.detail.contains(detail), "{url}: {fault}");
         assert!(!fault.detail.contains(&*dir.path().to_string_lossy()), "{fault}");
@@ -209,7 +382,9 @@ mod tests {
         check_fault("file://ROOT/none.mp4", FaultKind::Gone, "no longer").await;
         check_fault("file:///etc/passwd", FaultKind::Forbidden, "media.roots").await;
         let remote = format!("s3://footage/{USER}/1.mp4");
-        check_fault(&remote, FaultKind::Unsupported, "media at s3:// is not read by this build").await;
+        check_fault(&remote, FaultKind::Forbidden, "no credentials").await;
+        check_fault("http://127.0.0.1/1.mp4", FaultKind::Forbidden, "no public address").await;
+        check_fault("http://localhost/1.mp4", FaultKind::Forbidden, "no public address").await;
         check_fault("s3://other/1.mp4", FaultKind::Forbidden, "media.allow_urls").await;
     }
 }

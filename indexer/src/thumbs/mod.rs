@@ -37,8 +37,11 @@ use flight::Flights;
 /// A look-up that takes longer has a store that is not well: better an error now.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Punching out the pictures of one media, of which there may be thousands.
+/// Punching out the pictures of some media, of which there may be thousands.
 const PURGE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Media whose pictures are punched out in one call.
+const PURGED_PER_CALL: usize = 512;
 
 /// Why there is no picture.
 #[derive(Debug, Clone, Error)]
@@ -325,9 +328,9 @@ impl Thumbs {
                 self.0.hot.invalidate(&*key);
             }
         }
-        for (timeline, media) in media {
-            let cache = Arc::clone(&self.0.parts.cache);
-            let remove = move || cache.remove_media(&timeline, &media);
+        for some in media.chunks(PURGED_PER_CALL) {
+            let (cache, some) = (Arc::clone(&self.0.parts.cache), some.to_vec());
+            let remove = move || cache.remove_many(&some);
             let removed = self.0.parts.threads.call(PURGE_DEADLINE, remove).await?;
             removed.map_err(|error| ThumbError::Store(error.to_string()))?;
         }

@@ -11,10 +11,13 @@ use stills_model::rendition::Rendition;
 use super::{LOOKUP_DEADLINE, Thumbs, key_of};
 use crate::catalog::Located;
 use crate::decode::Class;
+use crate::source::Wanted;
 
 /// What it takes to show a keyframe.
 struct Plan {
     media_url: Box<str>,
+    credentials_key: Option<Box<str>>,
+    is_growing: bool,
     media_len: u64,
     config: DecoderConfig,
     ranges: Vec<ByteRange>,
@@ -41,7 +44,8 @@ impl Thumbs {
                         tracing::warn!(%error, "a missing media could not be noted");
                     }
                 }
-                for rendition in renditions {
+                // What still grows may be whole in a moment.
+                for rendition in renditions.iter().filter(|_| located.is_settled) {
                     self.0.faults.remember(key_of(located, *rendition), &fault);
                 }
                 Err(fault)
@@ -52,7 +56,13 @@ impl Thumbs {
     async fn decode(&self, located: &Located, renditions: &[Rendition], class: Class) -> Result<Vec<Bytes>, Fault> {
         let plan = self.plan(located).await?;
         let parts = &self.0.parts;
-        let media = parts.source.open(located.timeline.user, &plan.media_url).await?;
+        let wanted = Wanted {
+            user: located.timeline.user,
+            media_url: &plan.media_url,
+            credentials_key: plan.credentials_key.as_deref(),
+            is_growing: plan.is_growing,
+        };
+        let media = parts.source.open_indexed(wanted, plan.media_len).await?;
         if media.len() < plan.media_len && plan.ranges.iter().any(|range| range.end() > media.len()) {
             return Err(Fault::new(FaultKind::Changed, "the media is shorter than when it was indexed"));
         }
@@ -69,10 +79,13 @@ impl Thumbs {
             let Some((keyframe, page)) = catalog.keyframe(timeline, media, *at_ms)? else { return Ok(None) };
             let Some(id) = page.configs.get(usize::from(keyframe.config)) else { return Ok(None) };
             let config = catalog.config(timeline.user, id)?;
-            let row = row.and_then(|row| Some((row.latest?.1.media_url, row.indexed?.media_len)));
-            Ok(row.zip(config).map(|((media_url, media_len), config)| Plan {
-                media_url,
-                media_len,
+            // The place that was scanned: an event may have named another one, whose bytes lie elsewhere.
+            let row = row.and_then(|row| row.indexed.zip(row.latest)).filter(|(indexed, _)| indexed.media == *media);
+            Ok(row.zip(config).map(|((indexed, (_, available)), config)| Plan {
+                media_url: indexed.media_url,
+                credentials_key: available.credentials_key,
+                is_growing: available.growing,
+                media_len: indexed.media_len,
                 config,
                 ranges: keyframe.ranges,
             }))

@@ -29,8 +29,6 @@ pub struct AuthConfig {
     pub jwks_file: Option<PathBuf>,
     /// `auth.jwks_url`: where to fetch one; `https`, or `http` of a loopback address.
     pub jwks_url: Option<String>,
-    /// `auth.jwks_allow_http`: lets `jwks_url` be `http` of any host. Whoever is between us and it can then forge tokens.
-    pub jwks_allow_http: bool,
     /// `auth.issuer`: `iss` must be there and be exactly this.
     pub issuer: Option<String>,
     /// `auth.audience`: `aud` must be there and be, or hold, exactly this. Unset: `aud` is not looked at.
@@ -59,7 +57,6 @@ impl Default for AuthConfig {
             public_key_file: None,
             jwks_file: None,
             jwks_url: None,
-            jwks_allow_http: false,
             issuer: None,
             audience: None,
             cache_ttl: Duration::from_secs(10),

@@ -80,7 +80,7 @@ pub(super) struct RemoteKeys {
 
 impl RemoteKeys {
     /// Checks the URL and prepares a client for it; fetches nothing.
-    pub(super) fn new(url: &str, allow_http: bool, clock: Clock) -> Result<Arc<Self>, String> {
+    pub(super) fn new(url: &str, clock: Clock) -> Result<Arc<Self>, String> {
         let url = Url::parse(url).map_err(|error| format!("is not a URL: {error}"))?;
         let loopback = match url.host() {
             Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -90,8 +90,8 @@ impl RemoteKeys {
         };
         match url.scheme() {
             "https" => {}
-            "http" if loopback || allow_http => {}
-            "http" => return Err("must be https, or http of a loopback address, unless auth.jwks_allow_http".into()),
+            "http" if loopback => {}
+            "http" => return Err("must be https, or http of a loopback address".into()),
             _ => return Err("must be https".into()),
         }
         if !url.username().is_empty() || url.password().is_some() {

@@ -219,7 +219,7 @@ impl KeySource {
                 "one of it, public_key_file, jwks_file and jwks_url is needed".into(),
             ));
         };
-        let remote = RemoteKeys::new(url, config.jwks_allow_http, clock.clone());
+        let remote = RemoteKeys::new(url, clock.clone());
         let remote = remote.map_err(|detail| fault("jwks_url", detail))?;
         match before.map(|state| &state.keys) {
             Some(Self::Remote(before)) if before.url() == remote.url() => {

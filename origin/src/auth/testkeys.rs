@@ -1,7 +1,5 @@
 //! Keys made afresh for every test run, and tokens signed with them as they stand, however wrong. Tests only.
 
-#![expect(clippy::panic, reason = "a test that cannot go on has failed")]
-
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;

@@ -10,8 +10,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use e2e::footage::{self, Codec, Container, Rate, Recipe, Recorded, rule};
-use e2e::harness::stills::Listed;
-use e2e::harness::{Answer, Camera, Search, Setup, Stills, event, token, wait};
+use e2e::harness::{Answer, Camera, Search, Setup, Stills, USER, event, stills, token, wait};
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 const MINUTE_MS: i64 = 60_000;
 
@@ -50,10 +51,19 @@ struct Recording {
     recorded: Vec<Recorded>,
 }
 
+/// One entry of a listing.
+struct Listed {
+    /// The URL's path and query.
+    target: String,
+    /// The offset in the window.
+    offset_ms: i64,
+}
+
 /// What came back for one camera.
 #[derive(Default)]
 struct Outcome {
     listed: usize,
+    fetched: usize,
     right: usize,
     hits: usize,
     stored: usize,
@@ -64,15 +74,48 @@ struct Outcome {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let is_once = std::env::args().skip(1).any(|argument| argument == "--once");
-    let setup = Setup::new().nginx().set("prerender.interval", "\"10s\"").set("auth.cache_ttl", "\"10s\"");
-    let stills = setup.start().await;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let is_once = match arguments.iter().map(String::as_str).collect::<Vec<&str>>()[..] {
+        [] => false,
+        ["--once"] => true,
+        _ => {
+            eprintln!("unknown arguments: {} (allowed: --once)", arguments.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    // However it ends, what was started is dropped, and with that stopped and removed.
+    tokio::select! {
+        exit = demonstrate(is_once) => exit,
+        () = asked_to_stop() => {
+            println!("stopping");
+            if is_once { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        }
+    }
+}
+
+/// Waits for Ctrl-C or `SIGTERM`.
+async fn asked_to_stop() {
+    let mut terminate = signal(SignalKind::terminate()).expect("a signal handler");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+async fn demonstrate(is_once: bool) -> ExitCode {
+    let stills = start().await;
     // Twenty minutes ago, on the grid of the prerender interval.
     let start = (token::now_ms() - 20 * MINUTE_MS) / INTERVAL_MS * INTERVAL_MS;
     let window = (start, start + 9 * MINUTE_MS);
 
-    println!("making footage: {} cameras, one-minute files, a clock in every frame", scenes().len());
+    let began = Instant::now();
     let recordings = record(&stills, start);
+    let n_files: usize = recordings.iter().map(|recording| recording.recorded.len()).sum();
+    println!(
+        "made {n_files} one-minute files of {} cameras, a clock in every frame, in {:.1} s",
+        recordings.len(),
+        began.elapsed().as_secs_f64()
+    );
     let began = Instant::now();
     announce(&stills, &recordings).await;
     wait::until("all recordings indexed and pre-rendered", async || is_idle(&stills, &recordings, window).await).await;
@@ -80,8 +123,8 @@ async fn main() -> ExitCode {
 
     let mut faults = Vec::new();
     println!(
-        "{:<12} {:<22} {:>6} {:>6} {:>9} {:>9} {:>16} {:>16}",
-        "camera", "media", "listed", "right", "stored", "NGINX hit", "cold p50/p95 ms", "again p50/p95 ms"
+        "{:<12} {:<22} {:>6} {:>8} {:>6} {:>7} {:>10} {:>16} {:>16}",
+        "camera", "media", "listed", "fetched", "right", "stored", "NGINX hits", "cold p50/p95 ms", "again p50/p95 ms"
     );
     for recording in &recordings {
         let outcome = look(&stills, recording, window).await;
@@ -90,20 +133,33 @@ async fn main() -> ExitCode {
     }
     println!(
         "\nright: shows exactly the keyframe that the rule gives, read from the clock in the picture. stored: answered\n\
-         without a render. NGINX hit: the second time, without the origin."
+         without a render. NGINX hits: the second time, without the origin."
     );
-    for fault in &faults {
-        println!("FAULT {fault}");
-    }
     if !faults.is_empty() {
+        faults.iter().for_each(|fault| println!("FAULT {fault}"));
         return ExitCode::FAILURE;
     }
     print_next_steps(&stills, &recordings, window);
     if !is_once {
         println!("\nCtrl-C stops everything.");
-        let _ = tokio::signal::ctrl_c().await;
+        std::future::pending::<()>().await;
     }
     ExitCode::SUCCESS
+}
+
+/// Starts the server and NGINX, and once more under the address that NGINX got, so that listed URLs open as they are.
+async fn start() -> Stills {
+    let setup = Setup::new().nginx().set("prerender.interval", "\"10s\"").set("auth.cache_ttl", "\"10s\"");
+    let mut stills = setup.start().await;
+    let public_host = format!("\"{}\"", public_host(&stills));
+    stills.home_mut().set("public.host", &public_host);
+    stills.origin().stop().await;
+    stills.start_again().await;
+    stills
+}
+
+fn public_host(stills: &Stills) -> String {
+    format!("http://{}", stills.address())
 }
 
 /// Makes every camera's files where its media must lie.
@@ -116,8 +172,8 @@ fn record(stills: &Stills, start: i64) -> Vec<Recording> {
         for start_ms in &scene.starts_ms {
             let recipe = Recipe {
                 label: scene.name.to_owned(),
-                rate: Rate { frames: 5, seconds: 1 },
-                gop: 10,
+                rate: Rate { frames: 2, seconds: 1 },
+                gop: 4,
                 start_ms: start + start_ms,
                 codec: scene.codec,
                 container: scene.container,
@@ -170,30 +226,35 @@ async fn is_idle(stills: &Stills, recordings: &[Recording], window: (i64, i64)) 
 
 /// Lists a camera's window and fetches every picture twice through NGINX.
 async fn look(stills: &Stills, recording: &Recording, window: (i64, i64)) -> Outcome {
-    let search = Search::new(&recording.camera, window, INTERVAL_MS);
-    let listed = stills.list(&search).await;
+    let listed = list(stills, &Search::new(&recording.camera, window, INTERVAL_MS)).await;
     let mut outcome = Outcome { listed: listed.len(), ..Outcome::default() };
     let interval = usize::try_from(INTERVAL_MS).unwrap_or(1);
     let expected = rule::listed(&recording.recorded, SEAM_MAX_MS, window, interval);
-    let offsets: Vec<i64> = listed.iter().map(|entry| entry.timestamp).collect();
+    let offsets: Vec<i64> = listed.iter().map(|entry| entry.offset_ms).collect();
     if offsets != expected {
         outcome.faults.push(format!("search listed {offsets:?} instead of {expected:?}"));
     }
+    let mut pictures = Vec::new();
     for entry in &listed {
         let began = Instant::now();
         let answer = stills.get(&entry.target).await;
         outcome.cold.push(began.elapsed());
+        outcome.fetched += usize::from(answer.status == 200);
         match check(recording, window, entry, &answer) {
             Ok(()) => outcome.right += 1,
             Err(fault) => outcome.faults.push(fault),
         }
         outcome.stored += usize::from(answer.header("cache-status").starts_with("stills; hit"));
+        pictures.push(answer.body);
     }
-    for entry in &listed {
+    for (entry, picture) in listed.iter().zip(&pictures) {
         let began = Instant::now();
         let answer = stills.get(&entry.target).await;
         outcome.cached.push(began.elapsed());
         outcome.hits += usize::from(answer.status == 200 && answer.header("cache-status").starts_with("nginx; hit"));
+        if answer.body != *picture {
+            outcome.faults.push(format!("{}: another picture the second time", entry.target));
+        }
     }
     if outcome.stored != outcome.listed {
         outcome.faults.push(format!("{} of {} were rendered", outcome.listed - outcome.stored, outcome.listed));
@@ -204,9 +265,21 @@ async fn look(stills: &Stills, recording: &Recording, window: (i64, i64)) -> Out
     outcome
 }
 
+/// The entries of a search, whose URLs must begin with the public address.
+async fn list(stills: &Stills, search: &Search) -> Vec<Listed> {
+    let entries = stills.get(&search.target()).await.expect(200).json();
+    let public_host = public_host(stills);
+    let entry = |entry: &Value| {
+        let target = entry["url"].as_str()?.strip_prefix(&public_host)?.to_owned();
+        Some(Listed { target, offset_ms: entry["timestamp"].as_i64()? })
+    };
+    let entries = entries.as_array().expect("a list");
+    entries.iter().map(|one| entry(one).unwrap_or_else(|| panic!("a malformed entry: {one}"))).collect()
+}
+
 /// Whether the answer is a JPEG of the asked size that shows the keyframe which the rule gives.
 fn check(recording: &Recording, window: (i64, i64), entry: &Listed, answer: &Answer) -> Result<(), String> {
-    let asked_ms = window.0 + entry.timestamp;
+    let asked_ms = window.0 + entry.offset_ms;
     if answer.status != 200 {
         return Err(format!("{}: status {}: {}", entry.target, answer.status, answer.text()));
     }
@@ -222,14 +295,12 @@ fn check(recording: &Recording, window: (i64, i64), entry: &Listed, answer: &Ans
 }
 
 fn print_row(scene: &Scene, outcome: &Outcome) {
-    let Outcome { listed, right, stored, hits, .. } = outcome;
+    let Outcome { listed, fetched, right, stored, hits, .. } = outcome;
     let media = format!("{}, {}", scene.codec.name(), scene.container.name());
-    let share = |n: usize| format!("{} %", n * 100 / listed.max(&1));
+    let stored = format!("{} %", stored * 100 / listed.max(&1));
     println!(
-        "{:<12} {media:<22} {listed:>6} {right:>6} {:>9} {:>9} {:>16} {:>16}",
+        "{:<12} {media:<22} {listed:>6} {fetched:>8} {right:>6} {stored:>7} {hits:>10} {:>16} {:>16}",
         scene.name,
-        share(*stored),
-        share(*hits),
         percentiles(&outcome.cold),
         percentiles(&outcome.cached),
     );
@@ -243,10 +314,17 @@ fn percentiles(times: &[Duration]) -> String {
     format!("{:.1} / {:.1}", at(50), at(95))
 }
 
+/// A token as the server signs it, and calls to try with it.
 fn print_next_steps(stills: &Stills, recordings: &[Recording], window: (i64, i64)) {
     let Some(first) = recordings.first() else { return };
-    let search = Search::new(&first.camera, window, INTERVAL_MS);
-    println!("\nTOKEN={}", stills.owner());
-    println!("curl -s -H \"Authorization: Bearer $TOKEN\" 'http://{}{}'", stills.address(), search.target());
-    println!("curl -s http://{}/openapi.json", stills.address());
+    let arguments = ["token", "--user-id", USER, "--scope", token::SCOPES, "--ttl", "1h"];
+    let signed = stills.home().command("stills-origin", &arguments).output().expect("stills-origin token");
+    assert!(signed.status.success(), "stills-origin token: {}", String::from_utf8_lossy(&signed.stderr));
+    let host = public_host(stills);
+    println!("\nTOKEN={}", String::from_utf8_lossy(&signed.stdout).trim());
+    let search = Search::new(&first.camera, window, INTERVAL_MS).target();
+    println!("curl -s -H \"Authorization: Bearer $TOKEN\" '{host}{search}'");
+    let thumb = stills::thumb(&first.camera, window, 0);
+    println!("curl -s -H \"Authorization: Bearer $TOKEN\" -o thumb.jpg '{host}{thumb}'");
+    println!("curl -s {host}/openapi.json");
 }

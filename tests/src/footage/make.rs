@@ -22,6 +22,9 @@ const CODE: [&str; 5] = [
     include_str!("make.rs"),
 ];
 
+/// Files begun by this process.
+static UNFINISHED: AtomicU64 = AtomicU64::new(0);
+
 /// A file and what it shows.
 #[derive(Debug, Clone)]
 pub struct Footage {
@@ -49,10 +52,9 @@ impl Footage {
 /// A recipe that cannot be made, no `ffmpeg` program, or what it says.
 pub fn make(recipe: &Recipe, path: &Path) -> io::Result<Footage> {
     recipe.check().map_err(|fault| io::Error::new(io::ErrorKind::InvalidInput, fault))?;
-    // Threads and processes may make the same file at once.
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let unfinished = path.with_extension(format!("{}-{count}.part", std::process::id()));
+    // A name of its own, where others make the same file at the same time.
+    let n = UNFINISHED.fetch_add(1, Ordering::Relaxed);
+    let unfinished = path.with_extension(format!("{}-{n}.part", std::process::id()));
     let made = encode(recipe, &unfinished).and_then(|()| std::fs::rename(&unfinished, path));
     if let Err(error) = made {
         // What is left of it may be nothing at all; the first error is the one to tell.
@@ -356,8 +358,10 @@ mod tests {
         let again = cached(&recipe).expect("footage");
         assert_eq!(again.path, first.path);
         assert_eq!(std::fs::metadata(&again.path).expect("a file").modified().expect("a time"), made_at);
-        let other = cached(&Recipe { label: "twice".into(), ..recipe }).expect("footage");
-        assert_ne!(other.path, first.path);
+        let other = Recipe { label: "twice".into(), ..recipe };
+        let others = cached_all(&vec![other; 4]).expect("footage, asked for by several at once");
+        assert!(others.iter().all(|one| one.path == others[0].path && one.path != first.path));
+        assert_eq!(keyframe_times(&others[0]).len(), 1);
     }
 
     #[test]

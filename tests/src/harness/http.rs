@@ -15,7 +15,7 @@ pub struct Ask {
 }
 
 /// A whole answer.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
@@ -87,6 +87,14 @@ impl Ask {
     pub async fn send(self) -> Answer {
         let asked = format!("{} {}", self.method, self.url);
         self.attempt().await.unwrap_or_else(|error| panic!("{asked}: {error:?}"))
+    }
+}
+
+/// Without the rest of a long body.
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let body = String::from_utf8_lossy(&self.body[..self.body.len().min(300)]);
+        write!(f, "{}: {} {:?} {:?}", self.asked, self.status, self.headers, body)
     }
 }
 

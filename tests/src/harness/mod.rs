@@ -19,6 +19,7 @@ pub mod program;
 pub mod raw;
 pub mod setup;
 pub mod signed;
+pub mod site;
 pub mod stills;
 pub mod token;
 pub mod wait;
@@ -27,6 +28,7 @@ pub use event::Camera;
 pub use http::{Answer, Ask};
 pub use metrics::Samples;
 pub use setup::Setup;
+pub use site::Site;
 pub use stills::{Search, Stills};
 
 /// The user of most tests.

@@ -3,6 +3,16 @@
 mod fixtures;
 
 mod conditional;
+mod crash;
+mod deletion;
+mod errors;
 mod frame_rule;
+mod guard;
+mod http;
+mod keys;
 mod listing;
 mod one_picture;
+mod operations;
+mod order;
+mod states;
+mod taking_events;

@@ -15,6 +15,7 @@ mod bitstream;
 mod bytes;
 mod mkv;
 mod mp4;
+pub(crate) mod samples;
 mod timeline;
 pub(crate) mod ts;
 mod verify;

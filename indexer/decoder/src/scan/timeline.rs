@@ -89,6 +89,11 @@ impl Timeline {
         u16::try_from(place).map_err(|_| too_large("the file has too many decoder configurations"))
     }
 
+    /// Ticks of a second.
+    pub(super) const fn timescale(&self) -> u32 {
+        self.timescale
+    }
+
     /// The configurations so far.
     pub(super) fn configs(&self) -> &[DecoderConfig] {
         &self.configs

@@ -58,7 +58,7 @@ fn damage_gives_an_error_or_a_picture() {
             match renderer.render(&config, &packets, &[jpeg(64, 48), png(31, 17)]) {
                 Ok(made) => {
                     pictures += 1;
-                    assert!(made.iter().all(|picture| image::load_from_memory(picture).is_ok()));
+                    assert!(made.pictures.iter().all(|picture| image::load_from_memory(picture).is_ok()));
                 }
                 Err(fault) => {
                     let named = fault.detail.contains(stream.codec.name()) || fault.kind == FaultKind::TooLarge;

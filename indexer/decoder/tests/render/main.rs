@@ -20,7 +20,7 @@ fn jpeg(width: u16, height: u16) -> Rendition {
 }
 
 fn render(config: &DecoderConfig, packets: &[Vec<u8>], rendition: Rendition) -> Result<Vec<u8>, Fault> {
-    Renderer::new().render(config, packets, &[rendition]).map(|mut pictures| pictures.remove(0))
+    Renderer::new().render(config, packets, &[rendition]).map(|mut shown| shown.pictures.remove(0))
 }
 
 fn h264(source: &str, args: &[&str]) -> Stream {

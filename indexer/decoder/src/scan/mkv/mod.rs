@@ -9,6 +9,8 @@
 //! `resume`, version 1: version, `MKV`, the check sum of `Tracks`, the next element and its cluster's time, whom to
 //! believe about keyframes, and the timeline.
 
+use std::collections::VecDeque;
+
 use stills_model::codec::{Malformed, Reader, Writer};
 use stills_model::fault::Fault;
 use stills_model::keyframe_index::KeyframeIndex;
@@ -107,6 +109,56 @@ pub(super) fn scan(window: &mut Window<'_>, growing: bool, resume: &[u8]) -> Res
     }
     let resume = if growing { state.write() } else { Vec::new() };
     Ok(state.timeline.into_index(resume))
+}
+
+/// The samples of the video from some cluster on, in decoding order, whose headers are read as they are asked for.
+pub(super) struct Stream {
+    head: Head,
+    track: Track,
+    growing: bool,
+    place: Place,
+    listed: VecDeque<Sample>,
+}
+
+impl Stream {
+    /// From the file's first cluster on.
+    pub(super) fn new(window: &mut Window<'_>, growing: bool) -> Result<Self, Fault> {
+        let head = Head::read(window)?;
+        let track = Track::choose(&head.tracks)?;
+        let place = Place { at: head.clusters, time: 0 };
+        Ok(Self { head, track, growing, place, listed: VecDeque::new() })
+    }
+
+    /// Goes to the sample at `offset`, by cues where there are some: the next one is that, or none.
+    pub(super) fn seek(&mut self, window: &mut Window<'_>, offset: u64) -> Result<(), Fault> {
+        let cues = self.head.cues(window, self.track.number)?;
+        let at = cues.iter().map(|cue| cue.cluster).filter(|at| *at <= offset).max();
+        self.place = Place { at: at.unwrap_or(self.head.clusters), time: 0 };
+        self.listed.clear();
+        while let Some(sample) = self.next(window)? {
+            if sample.offset == offset {
+                self.listed.push_front(sample);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next sample.
+    pub(super) fn next(&mut self, window: &mut Window<'_>) -> Result<Option<Sample>, Fault> {
+        let Self { head, track, growing, .. } = self;
+        let clusters = Clusters { track, config: 0, scale: head.scale, end: head.end, growing: *growing };
+        let mut samples = Vec::new();
+        while self.listed.is_empty() {
+            let before = self.place;
+            clusters.walk(window, &mut self.place, Until::Frames(1, FIRST_ELEMENTS), &mut samples)?;
+            self.listed.extend(samples.drain(..));
+            if self.place == before {
+                break;
+            }
+        }
+        Ok(self.listed.pop_front().filter(|sample| sample.offset.saturating_add(sample.len.into()) <= window.len()))
+    }
 }
 
 /// The index from what cues point at; nothing where there are too few of them or the flags they lead to are wrong.

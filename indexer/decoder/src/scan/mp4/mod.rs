@@ -10,6 +10,7 @@
 
 use stills_model::codec::{Malformed, Reader, Writer};
 use stills_model::fault::Fault;
+use stills_model::keyframe::DecoderConfig;
 use stills_model::keyframe_index::KeyframeIndex;
 
 use super::bytes::Bytes;
@@ -53,8 +54,23 @@ pub(super) fn scan(window: &mut Window<'_>, growing: bool, resume: &[u8]) -> Res
     if let Ok(state) = State::read(resume)
         && let Some(moov) = state.moov(window)?
     {
-        return Walk { growing, state, samples: Vec::new(), places: Vec::new() }.fragments(window, &moov);
+        let mut walk = Walk { growing, state, samples: Vec::new(), places: Vec::new() };
+        walk.fragments(window, &moov)?;
+        return walk.finish(window, true);
     }
+    let (walk, fragmented) = walk(window, growing)?;
+    walk.finish(window, fragmented)
+}
+
+/// All samples in decoding order as the container gives them, the ticks of a second, and the configurations.
+pub(super) fn samples(window: &mut Window<'_>, growing: bool) -> Result<(Vec<Sample>, u32, Vec<DecoderConfig>), Fault> {
+    let (walk, _) = walk(window, growing)?;
+    let timeline = &walk.state.timeline;
+    Ok((walk.samples, timeline.timescale(), timeline.configs().to_vec()))
+}
+
+/// Takes all samples, and tells whether there are fragments.
+fn walk(window: &mut Window<'_>, growing: bool) -> Result<(Walk, bool), Fault> {
     let (moov, found) = find_moov(window, growing)?;
     let track = Track::choose(&moov)?;
     let state = State {
@@ -67,7 +83,10 @@ pub(super) fn scan(window: &mut Window<'_>, growing: bool, resume: &[u8]) -> Res
     };
     let mut walk = Walk { growing, state, samples: Vec::new(), places: Vec::new() };
     walk.tables(window, &track)?;
-    if track.defaults.is_some() { walk.fragments(window, &moov) } else { walk.finish(window, false) }
+    if track.defaults.is_some() {
+        walk.fragments(window, &moov)?;
+    }
+    Ok((walk, track.defaults.is_some()))
 }
 
 /// A box at the top of the file.
@@ -210,7 +229,7 @@ impl Walk {
     }
 
     /// Takes the samples of all fragments from `state.at` on.
-    fn fragments(mut self, window: &mut Window<'_>, moov: &[u8]) -> Result<KeyframeIndex, Fault> {
+    fn fragments(&mut self, window: &mut Window<'_>, moov: &[u8]) -> Result<(), Fault> {
         let track = Track::choose(moov)?;
         self.know(&track)?;
         for _ in 0..BOXES_MAX {
@@ -236,7 +255,7 @@ impl Walk {
             }
             self.state.at = top.end;
         }
-        self.finish(window, true)
+        Ok(())
     }
 
     /// Takes one sample; one that lies past the file's end, or whose entry is not decoded here, is left out.

@@ -2,7 +2,7 @@
 
 use stills_model::codec::{Malformed, Reader, Writer};
 
-const WRAP: u64 = 1 << 33;
+pub(super) const WRAP: u64 = 1 << 33;
 
 /// Jumps longer than this, either way, are a new start of the clock and not a pause.
 const JUMP_MAX: i64 = 10 * 90_000;

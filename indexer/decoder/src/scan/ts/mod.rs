@@ -9,7 +9,9 @@
 //! One PES packet is taken to hold one picture (or both fields of one), as cameras and all common muxers write it; one
 //! without a time, or with the time of the one before, that begins inside a picture goes on with it.
 
-use stills_model::fault::Fault;
+use std::collections::VecDeque;
+
+use stills_model::fault::{Fault, FaultKind};
 use stills_model::keyframe::{Codec, DecoderConfig, Orientation, Packaging};
 use stills_model::keyframe_index::KeyframeIndex;
 use stills_model::wire::READ_LEN_MAX;
@@ -32,6 +34,9 @@ use unit::Unit;
 
 /// Distances between packets: plain, with a time stamp in front, with error correction behind.
 const STRIDES: [u8; 3] = [188, 192, 204];
+
+/// Bytes that a stream reads at once: several pictures of most cameras.
+const STREAM_CHUNK_LEN: u32 = 256 * 1024;
 
 /// Sync bytes in a row that make a transport stream.
 const SYNCS: usize = 5;
@@ -68,8 +73,7 @@ pub(super) fn scan(
         Ok(state) if state.goes_on(window, stride)? => state,
         _ => start.clone(),
     };
-    let mut walk =
-        Walk { state, tables: Tables::default(), passed: vec![false; 1 << 13], open: None, scrambled: false };
+    let mut walk = Walk::new(state, None);
     if walk.all(window)? == Ended::Late {
         // The tables came behind pictures of the video that they name.
         let video = walk.state.video;
@@ -80,10 +84,58 @@ pub(super) fn scan(
     walk.finish(growing)
 }
 
+/// The pictures of one video from some packet on, in decoding order, read as they are asked for.
+pub(super) struct Stream {
+    walk: Walk,
+    growing: bool,
+    whole: bool,
+}
+
+impl Stream {
+    /// From the packet at `at` on.
+    pub(super) fn new(window: &mut Window<'_>, config: &DecoderConfig, at: u64, growing: bool) -> Result<Self, Fault> {
+        let Packaging::Ts { pid, packet_len } = config.packaging else {
+            return Err(Fault::new(
+                FaultKind::Changed,
+                "the media is a transport stream, and was not when it was indexed",
+            ));
+        };
+        let mut state = State::new(window, at, packet_len.max(STRIDES[0]))?;
+        state.video = Some(Video { pid, codec: config.codec });
+        Ok(Self { walk: Walk::new(state, Some(VecDeque::new())), growing, whole: false })
+    }
+
+    /// The next picture; all of its bytes are in the file.
+    pub(super) fn next(&mut self, window: &mut Window<'_>) -> Result<Option<Sample>, Fault> {
+        loop {
+            if let Some(sample) = self.walk.listed.as_mut().and_then(VecDeque::pop_front) {
+                return Ok(Some(sample));
+            }
+            if self.whole {
+                return Ok(None);
+            }
+            if self.walk.chunk(window, STREAM_CHUNK_LEN)? == Ended::Whole {
+                self.whole = true;
+                if !self.growing {
+                    self.walk.close()?;
+                }
+                self.walk.release()?;
+            }
+        }
+    }
+
+    /// Ticks after which the clock starts again.
+    pub(super) const fn wrap() -> i64 {
+        clock::WRAP.cast_signed()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
     /// At the end of the file.
     Whole,
+    /// Not yet.
+    More,
     /// At the first table that names the video, and its packets had passed.
     Late,
 }
@@ -95,34 +147,51 @@ struct Walk {
     passed: Vec<bool>,
     open: Option<Unit>,
     scrambled: bool,
+    /// Where pictures go instead of the timeline; then the video is fixed, whatever tables say.
+    listed: Option<VecDeque<Sample>>,
 }
 
 impl Walk {
+    fn new(state: State, listed: Option<VecDeque<Sample>>) -> Self {
+        let passed = vec![false; 1 << 13];
+        Self { state, tables: Tables::default(), passed, open: None, scrambled: false, listed }
+    }
+
     fn all(&mut self, window: &mut Window<'_>) -> Result<Ended, Fault> {
         loop {
-            let chunk = window.up_to(self.state.at, READ_LEN_MAX)?;
-            if chunk.len() < PACKET_LEN {
-                return Ok(Ended::Whole);
+            match self.chunk(window, READ_LEN_MAX)? {
+                Ended::More => {}
+                ended => return Ok(ended),
             }
-            let (stride, mut place) = (usize::from(self.state.stride), 0);
-            while let Some(rest) = chunk.get(place..).filter(|rest| rest.len() >= PACKET_LEN) {
-                if rest.first() != Some(&SYNC) {
-                    place += next_sync(rest, stride);
-                    continue;
-                }
-                if let Some(packet) = Packet::read(rest)
-                    && self.packet(&packet, self.state.at + place as u64)? == Ended::Late
-                {
-                    return Ok(Ended::Late);
-                }
-                place += stride;
-            }
-            self.state.at += place as u64;
         }
     }
 
+    /// Takes the packets in the next `len` bytes.
+    fn chunk(&mut self, window: &mut Window<'_>, len: u32) -> Result<Ended, Fault> {
+        let chunk = window.up_to(self.state.at, len)?;
+        if chunk.len() < PACKET_LEN {
+            return Ok(Ended::Whole);
+        }
+        let (stride, mut place) = (usize::from(self.state.stride), 0);
+        while let Some(rest) = chunk.get(place..).filter(|rest| rest.len() >= PACKET_LEN) {
+            if rest.first() != Some(&SYNC) {
+                place += next_sync(rest, stride);
+                continue;
+            }
+            if let Some(packet) = Packet::read(rest)
+                && self.packet(&packet, self.state.at + place as u64)? == Ended::Late
+            {
+                return Ok(Ended::Late);
+            }
+            place += stride;
+        }
+        self.state.at += place as u64;
+        Ok(Ended::More)
+    }
+
     fn packet(&mut self, packet: &Packet<'_>, offset: u64) -> Result<Ended, Fault> {
-        if let Some(video) = self.tables.take(packet)
+        if self.listed.is_none()
+            && let Some(video) = self.tables.take(packet)
             && self.state.video != Some(video)
         {
             if self.state.video.is_none() && self.passed.get(usize::from(video.pid)) == Some(&true) {
@@ -221,9 +290,13 @@ impl Walk {
 
     /// Hands the unit that waited to the timeline.
     fn release(&mut self) -> Result<(), Fault> {
-        match self.state.held.take() {
-            Some(held) => self.state.timeline.push(&held.sample, held.bytes),
-            None => Ok(()),
+        match (self.state.held.take(), &mut self.listed) {
+            (Some(held), None) => self.state.timeline.push(&held.sample, held.bytes),
+            (Some(held), Some(listed)) => {
+                listed.push_back(held.sample);
+                Ok(())
+            }
+            (None, _) => Ok(()),
         }
     }
 
