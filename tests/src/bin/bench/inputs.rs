@@ -36,7 +36,7 @@ impl Input {
 /// Two clips of real footage: 132 and 250 pictures.
 const CLIPS: [&str; 2] = ["bigbuckbunny.mp4", "bikes.mp4"];
 
-const X264: &str = "-c:v libx264 -preset medium -profile:v high -bf 0 -sc_threshold 0 -threads 0";
+const X264: &str = "-c:v libx264 -preset veryfast -profile:v high -bf 0 -sc_threshold 0 -threads 0";
 
 struct Order {
     name: &'static str,
