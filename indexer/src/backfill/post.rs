@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::{Client, RequestBuilder, Response, redirect};
 use serde::Deserialize;
 use stills_model::event::Event;
 use thiserror::Error;
@@ -84,7 +84,7 @@ pub enum PostError {
     #[error("the origin answered {status}: {detail}")]
     Status {
         /// The answer's status.
-        status: StatusCode,
+        status: u16,
         /// What it says of the reason.
         detail: String,
     },
@@ -141,7 +141,7 @@ impl Origin {
                     let here = answer.rejected.into_iter().map(|one| Rejected { index: first + one.index, ..one });
                     total.rejected.extend(here);
                 }
-                Err(PostError::Status { status, .. }) if status == StatusCode::PAYLOAD_TOO_LARGE && part.len() > 1 => {
+                Err(PostError::Status { status: 413, .. }) if part.len() > 1 => {
                     let (head, tail) = part.split_at(part.len() / 2);
                     waiting.push((first + head.len(), tail));
                     waiting.push((first, head));
@@ -188,17 +188,17 @@ impl Origin {
                     continue;
                 }
             };
-            let status = response.status();
-            if status.is_success() {
+            let status = response.status().as_u16();
+            if (200..300).contains(&status) {
                 return Ok(response);
             }
             let asked = retry_after(&response);
             let detail = detail(response).await;
-            if !matches!(status.as_u16(), 429 | 500 | 502 | 503 | 504) {
+            if !matches!(status, 429 | 500 | 502 | 503 | 504) {
                 return Err(PostError::Status { status, detail });
             }
             last = format!("{status}: {detail}");
-            tracing::debug!(%status, attempt, "the origin is busy");
+            tracing::debug!(status, attempt, "the origin is busy");
             if let Some(asked) = asked {
                 pause = asked.max(pause);
             }

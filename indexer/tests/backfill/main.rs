@@ -194,7 +194,7 @@ fn a_final_answer_ends_the_run() {
     let origin = Origin::start(&[Next::Answer(403, None)]);
     let output = site.backfill(&origin, &[]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("the origin answered 403 Forbidden: as planned"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the origin answered 403: as planned"), "{}", stderr(&output));
     assert!(site.backfill(&origin, &[]).status.success(), "nothing was remembered as sent");
     assert_each_once(&origin, &site.footage());
 }
