@@ -16,7 +16,8 @@ pub struct Http {
     pub admin_listen: SocketAddr,
     /// The longest request head.
     pub header_bytes_max: usize,
-    /// The longest time from the opening of a connection to the end of a request's head.
+    /// The longest time from the opening of a connection, or the answer before, to the end of a request's head. NGINX
+    /// closes idle connections after 30 s; if we did so first, a request could meet a closing one.
     pub header_timeout: Duration,
     /// The largest request body in bytes.
     pub body_max: u64,
@@ -41,9 +42,9 @@ impl Http {
             header_bytes_max: bytes_in_memory(&http, "header_bytes_max", "16KiB", "The longest request head."),
             header_timeout: http.duration(
                 "header_timeout",
-                "10s",
+                "65s",
                 "100ms"..="5m",
-                "The longest time until a request's head is there.",
+                "The longest time until a request's head is there, idle connections included: longer than NGINX keeps them.",
             ),
             body_max: http.bytes("body_max", "8MiB", "1KiB"..="1GiB", "The largest request body."),
             connections_max: http.integer("connections_max", 4096, 1..=1_000_000, "The most connections at once."),
