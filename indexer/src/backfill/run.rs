@@ -335,7 +335,7 @@ impl Run<'_> {
 }
 
 /// Ends some time after the signal to stop: a request in flight may end, attempts without end may not go on.
-async fn grace(stop: &mut watch::Receiver<bool>) {
+pub(super) async fn grace(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         return std::future::pending().await;
     }

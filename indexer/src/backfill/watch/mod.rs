@@ -21,7 +21,7 @@ use super::announce;
 use super::arguments::WatchArguments;
 use super::place::{Place, PlaceError, PlaceKind};
 use super::post::{BATCH_MAX, Origin, PostError};
-use super::run::{BackfillError, layouts};
+use super::run::{BackfillError, grace, layouts};
 use super::state;
 use super::walk::{Order, Seen, Walk};
 use crate::clock::Clock;
@@ -101,10 +101,7 @@ pub async fn run(
         logged: BTreeSet::new(),
     };
     tracing::info!(place = %watch.root.display(), has_notices = watch.notices.is_some(), "watching");
-    tokio::select! {
-        outcome = watch.go_on() => outcome,
-        _ = stop.wait_for(|stop| *stop) => Ok(()),
-    }
+    watch.go_on(&mut stop).await
 }
 
 /// Listens to a folder if that can be done.
@@ -134,15 +131,23 @@ struct Watch {
 }
 
 impl Watch {
-    async fn go_on(&mut self) -> Result<(), WatchError> {
+    /// Goes on until `stop` says so, and between two steps only: what the origin has taken is remembered, or the next
+    /// run would not know what is deleted meanwhile.
+    async fn go_on(&mut self, stop: &mut Receiver<bool>) -> Result<(), WatchError> {
         let mut next_look = Instant::now();
-        loop {
+        while !*stop.borrow() {
             if Instant::now() >= next_look {
                 self.look_at_everything().await?;
                 next_look = Instant::now() + if self.notices.is_some() { LOOK_EVERY } else { self.poll_every };
             }
-            self.tell().await?;
-            tokio::time::sleep(TICK).await;
+            tokio::select! {
+                told = self.tell() => told?,
+                () = grace(stop) => break,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(TICK) => {}
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
             let heard = self.hear();
             for (path, is_closed) in heard.files {
                 self.look_at(&path, is_closed);
@@ -151,6 +156,7 @@ impl Watch {
                 next_look = Instant::now();
             }
         }
+        Ok(())
     }
 
     /// What the kernel says; nothing where it says nothing.
