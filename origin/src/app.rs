@@ -190,12 +190,19 @@ impl Running {
             Ok(fresh) => fresh,
             Err(faults) => return tracing::error!(%faults, "the configuration is faulty; the old one stays in force"),
         };
-        if let Err(faults) = self.app.auth.reload(&auth_config(&fresh)) {
+        let refuse_keys = |faults: Vec<ConfigFault>| {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            return tracing::error!(faults = faults.join("; "), "the keys are faulty; the old ones stay in force");
+            tracing::error!(faults = faults.join("; "), "the keys are faulty; the old configuration stays in force");
+        };
+        // Both are checked before either is taken.
+        if let Err(faults) = Auth::new(&auth_config(&fresh), Clock::system()) {
+            return refuse_keys(faults);
         }
         if let Err(error) = self.app.engine.set_credentials(&fresh) {
-            return tracing::error!(%error, "the credentials are faulty; the old ones stay in force");
+            return tracing::error!(%error, "the credentials are faulty; the old configuration stays in force");
+        }
+        if let Err(faults) = self.app.auth.reload(&auth_config(&fresh)) {
+            return refuse_keys(faults);
         }
         self.app.engine.pipeline.set_retention_days(fresh.retention.days.unwrap_or(0));
         // What was bound, opened or started by the old one stays as it is until a restart.

@@ -166,6 +166,21 @@ async fn ages_end_with_the_recording_and_are_short_while_it_grows() {
     assert!((1..=10).contains(&picture.number("x-accel-expires")), "{picture:?}");
 }
 
+/// NGINX sends the epoch that it keyed with: what is answered under an old one must not be stored there.
+#[tokio::test]
+async fn an_answer_for_an_old_epoch_is_not_stored() {
+    let (stills, camera, window) = with_minute(Setup::new()).await;
+    let target = thumb(&camera, window, 20_000);
+    let asked = stills.ask(Method::GET, "/auth").bearer(stills.owner()).header("x-original-uri", &target);
+    let epoch = asked.send().await.expect(204).header("stills-cache-epoch").to_owned();
+    let under = async |epoch: &str| {
+        let asked = stills.ask(Method::GET, &target).bearer(stills.owner()).header("stills-cache-epoch", epoch);
+        asked.send().await.expect(200).number("x-accel-expires")
+    };
+    assert!(under(&epoch).await > 0);
+    assert_eq!(under("00000000-0").await, 0);
+}
+
 #[tokio::test]
 async fn signed_answers_are_as_public_as_configured() {
     for (setting, expected) in [("private", "private, max-age=300"), ("public", "public, max-age=300")] {
