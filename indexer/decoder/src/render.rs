@@ -59,7 +59,7 @@ impl Renderer {
     pub fn render(
         &mut self,
         config: &DecoderConfig,
-        packets: &[Vec<u8>],
+        packets: &[impl AsRef<[u8]>],
         renditions: &[Rendition],
     ) -> Result<Shown, Fault> {
         let mut decoder = match self.decoder.take() {

@@ -98,8 +98,6 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
     loop {
         let message = receive(&mut socket)?;
         let request = Request::decode(&message).map_err(io::Error::other)?;
-        // A keyframe's bytes are held twice no longer than this.
-        drop(message);
         let reply = match request {
             Request::Scan { cpu_ms, len, growing, resume } => {
                 limit_cpu(cpu_ms)?;
@@ -139,7 +137,7 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
 fn show(
     renderer: &mut Renderer,
     config: &DecoderConfig,
-    pieces: &[Vec<u8>],
+    pieces: &[&[u8]],
     renditions: &[Rendition],
 ) -> Result<Shown, Fault> {
     let packets = packets::packets(&config.packaging, pieces)?;
@@ -194,7 +192,7 @@ mod tests {
         (ours, thread)
     }
 
-    fn ask(socket: &mut UnixStream, request: &Request) -> Reply {
+    fn ask(socket: &mut UnixStream, request: &Request<'_>) -> Reply {
         send(socket, &request.encode()).expect("request");
         Reply::decode(&receive(socket).expect("reply")).expect("well-formed")
     }
@@ -211,7 +209,7 @@ mod tests {
         };
         let renditions = vec![Rendition::thumb(32, 24).expect("size")];
         for request in [
-            Request::Render { cpu_ms: 1000, config: config.clone(), pieces: vec![vec![7; 300]], renditions },
+            Request::Render { cpu_ms: 1000, config: config.clone(), pieces: vec![&[7; 300]], renditions },
             Request::Render { cpu_ms: 1000, config, pieces: vec![], renditions: vec![] },
             Request::Scan { cpu_ms: 1000, len: 0, growing: false, resume: vec![] },
         ] {

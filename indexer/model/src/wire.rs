@@ -38,9 +38,9 @@ pub const SCANNED_LEN_MAX: usize = 32 * 1024 * 1024;
 /// The most pictures that one request may ask for.
 pub const PICTURES_MAX: usize = 64;
 
-/// Service to worker.
+/// Service to worker. A keyframe's bytes are borrowed from the message: they are what is large in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
+pub enum Request<'a> {
     /// Find the keyframes of a media file of `len` bytes.
     Scan {
         /// CPU milliseconds after which the kernel ends the worker.
@@ -63,7 +63,7 @@ pub enum Request {
         /// What the decoder needs beside the bytes.
         config: DecoderConfig,
         /// The bytes of the keyframe's ranges, in order.
-        pieces: Vec<Vec<u8>>,
+        pieces: Vec<&'a [u8]>,
         /// What to make of the picture.
         renditions: Vec<Rendition>,
     },
@@ -110,7 +110,7 @@ pub struct Luma {
     pub deviation: u8,
 }
 
-impl Request {
+impl<'a> Request<'a> {
     /// The body of a [`Request::Bytes`] is this and then the bytes, so that nobody needs to copy those.
     pub const BYTES_HEAD: [u8; 1] = [1];
 
@@ -129,15 +129,18 @@ impl Request {
                 fault.write(&mut w);
             }
             Self::Render { cpu_ms, config, pieces, renditions } => {
-                return Self::encode_render(*cpu_ms, config, pieces, renditions);
+                let mut body = Self::encode_render_head(*cpu_ms, config, pieces, renditions);
+                pieces.iter().for_each(|piece| body.extend_from_slice(piece));
+                return body;
             }
             Self::Exact { cpu_ms, query } => query.write(w.byte(4).unsigned((*cpu_ms).into())),
         }
         w.finish()
     }
 
-    /// The body of a [`Request::Render`] whose parts are borrowed: keyframes are copied once, not twice.
-    pub fn encode_render(
+    /// The body of a [`Request::Render`] is this and then the pieces, one behind the other, so that nobody needs to
+    /// copy those.
+    pub fn encode_render_head(
         cpu_ms: u32,
         config: &DecoderConfig,
         pieces: &[impl AsRef<[u8]>],
@@ -148,13 +151,13 @@ impl Request {
         renditions.iter().for_each(|rendition| rendition.write(&mut w));
         w.unsigned(pieces.len() as u64);
         for piece in pieces {
-            w.bytes(piece.as_ref());
+            w.unsigned(piece.as_ref().len() as u64);
         }
         w.finish()
     }
 
     /// Reads a message's body.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let request = match r.byte()? {
             0 => Self::Scan {
@@ -169,7 +172,8 @@ impl Request {
                 let cpu_ms = r.unsigned_32()?;
                 let config = DecoderConfig::decode(r.bytes()?)?;
                 let renditions = (0..r.unsigned()?).map(|_| Rendition::read(&mut r)).collect::<Result<_, _>>()?;
-                let pieces = (0..r.unsigned()?).map(|_| Ok(r.bytes()?.to_vec())).collect::<Result<_, _>>()?;
+                let lens = (0..r.unsigned()?).map(|_| r.unsigned_32()).collect::<Result<Vec<_>, _>>()?;
+                let pieces = lens.into_iter().map(|len| r.raw(len as usize)).collect::<Result<_, _>>()?;
                 Self::Render { cpu_ms, config, pieces, renditions }
             }
             4 => Self::Exact { cpu_ms: r.unsigned_32()?, query: ExactQuery::read(&mut r)? },
@@ -316,10 +320,10 @@ mod tests {
             Request::Scan { cpu_ms: 30_000, len: 7, growing: true, resume: vec![1, 2] },
             Request::Bytes(vec![1, 2, 3]),
             Request::ReadFailed(fault.clone()),
-            Request::Render { cpu_ms: 5_000, config, pieces: vec![vec![1], vec![]], renditions },
+            Request::Render { cpu_ms: 5_000, config, pieces: vec![&[1], &[]], renditions },
             Request::Exact { cpu_ms: 30_000, query },
         ] {
-            assert_eq!(Request::decode(&request.encode()), Ok(request));
+            assert_eq!(Request::decode(&request.encode()), Ok(request.clone()));
         }
         for reply in [
             Reply::Read { offset: 1 << 40, len: 9 },

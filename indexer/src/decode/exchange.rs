@@ -4,7 +4,9 @@
 //! anything is allocated, reads stay inside the file and inside a budget, results are checked against what was
 //! asked, and only a few kinds of fault are a worker's to name.
 
-use bytes::{Buf, Bytes};
+use std::io::IoSlice;
+
+use bytes::Bytes;
 use stills_model::exact::{ExactFrame, ExactQuery};
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::keyframe::DecoderConfig;
@@ -85,15 +87,16 @@ pub(super) async fn render<S: AsyncRead + AsyncWrite + Unpin>(
     pieces: &[Bytes],
     renditions: &[Rendition],
 ) -> Result<Rendered, Ended> {
-    let request = Request::encode_render(cpu_ms, config, pieces, renditions);
-    if request.len() > MESSAGE_LEN_MAX || renditions.len() > PICTURES_MAX {
-        let (len, count) = (request.len(), renditions.len());
+    let head = Request::encode_render_head(cpu_ms, config, pieces, renditions);
+    let len = pieces.iter().fold(head.len(), |len, piece| len.saturating_add(piece.len()));
+    if len > MESSAGE_LEN_MAX || renditions.len() > PICTURES_MAX {
+        let count = renditions.len();
         let detail = format!(
             "a keyframe of {len} bytes in {count} renditions; {MESSAGE_LEN_MAX} and {PICTURES_MAX} are allowed"
         );
         return Err(Ended::lives(Fault::new(FaultKind::TooLarge, detail)));
     }
-    send(stream, &request, &[]).await?;
+    send(stream, &head, pieces).await?;
     let len_max = renditions.iter().fold(PICTURE_SLACK_BYTES, |sum, rendition| sum.saturating_add(len_max(rendition)));
     match receive(stream, len_max.min(MESSAGE_LEN_MAX)).await? {
         Reply::Rendered { pictures, luma } => Ok(Rendered { pictures: check_pictures(pictures, renditions)?, luma }),
@@ -212,7 +215,7 @@ async fn answer_reads<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
                     }
                 };
                 match bytes {
-                    Ok(bytes) => send(stream, &Request::BYTES_HEAD, &bytes).await?,
+                    Ok(bytes) => send(stream, &Request::BYTES_HEAD, &[bytes]).await?,
                     Err(fault) => {
                         send(stream, &Request::ReadFailed(fault.clone()).encode(), &[]).await?;
                         refused = Some(fault);
@@ -262,11 +265,20 @@ impl Budget {
     }
 }
 
-/// Writes one message whose body is in two parts.
-async fn send<S: AsyncWrite + Unpin>(stream: &mut S, head: &[u8], tail: &[u8]) -> Result<(), Ended> {
-    let len = u32::try_from(head.len() + tail.len()).unwrap_or(u32::MAX).to_le_bytes();
-    let mut message = Buf::chain(len.as_slice(), head).chain(tail);
-    stream.write_all_buf(&mut message).await.map_err(|_| Ended::died())
+/// Writes one message, whose body is `head` and then `tail`, in as few system calls as the socket takes it.
+async fn send<S: AsyncWrite + Unpin>(stream: &mut S, head: &[u8], tail: &[Bytes]) -> Result<(), Ended> {
+    let len = tail.iter().fold(head.len(), |len, part| len.saturating_add(part.len()));
+    let len = u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
+    let parts = [&len, head].into_iter().chain(tail.iter().map(|part| &part[..]));
+    let mut parts: Vec<IoSlice<'_>> = parts.filter(|part| !part.is_empty()).map(IoSlice::new).collect();
+    let mut left = &mut parts[..];
+    while !left.is_empty() {
+        match stream.write_vectored(left).await {
+            Ok(0) | Err(_) => return Err(Ended::died()),
+            Ok(written) => IoSlice::advance_slices(&mut left, written),
+        }
+    }
+    Ok(())
 }
 
 /// Reads one message of at most `len_max` bytes; memory grows with what comes, not with what is announced.
