@@ -214,7 +214,7 @@ pub(crate) fn halved_visible(plane: &Plane, alpha: &Plane) -> Plane {
             let (sample, weight) = (u32::from(plane.samples[at]), u32::from(alpha.samples[at]));
             (sum, weights, plain) = (sum + sample * weight, weights + weight, plain + sample);
         }
-        let mean = if weights == 0 { (plain + 2) / 4 } else { (sum + weights / 2) / weights };
+        let mean = (sum + weights / 2).checked_div(weights).unwrap_or((plain + 2) / 4);
         samples.push(u8::try_from(mean).unwrap_or(u8::MAX));
     }
     Plane { width, height, samples }

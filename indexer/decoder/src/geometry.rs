@@ -125,7 +125,7 @@ fn padded(side: u64, canvas: usize) -> (usize, usize) {
         return (canvas, 0);
     }
     let side = side.next_multiple_of(2).min(canvas);
-    (side, (canvas - side) / 2 & !1)
+    (side, (canvas - side) / 4 * 2)
 }
 
 /// `value / by`, to the nearest, at least 1.

@@ -5,15 +5,17 @@
 //! 3. one render for all who ask ([`flight`]): it runs as a task of its own that outlives its callers;
 //! 4. the render reads the keyframe's bytes, decodes in another process, stores, and answers ([`render`]).
 //!
-//! Beside it: [`exact`] for frames between keyframes, [`poster`] for the picture of a whole recording.
+//! Beside it: [`exact`] for frames between keyframes, [`poster`] for the picture of a whole recording, [`shape`] for what
+//! shape a keyframe has.
 //!
 //! Failures are values with their own age ([`age`]). Nothing here knows HTTP.
 
 pub mod age;
 pub mod exact;
-mod flight;
+pub(crate) mod flight;
 pub mod poster;
 mod render;
+mod shape;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -134,7 +136,7 @@ struct Inner {
     parts: Parts,
     hot: moka::sync::Cache<ThumbKey, Bytes>,
     faults: FaultMemory,
-    flights: Flights,
+    flights: Flights<ThumbKey>,
     posters: Posters,
 }
 
@@ -184,6 +186,15 @@ impl Thumbs {
             return Err(ThumbError::Missing(Missing::Deleted));
         }
         Ok(located)
+    }
+
+    /// The keyframe that answers for the newest covered instant of a device.
+    ///
+    /// # Errors
+    /// As [`Self::locate`]; [`Missing::NotRecorded`] where nothing is covered.
+    pub async fn latest(&self, timeline: Timeline) -> Result<Located, ThumbError> {
+        let newest = self.ask(move |catalog| catalog.newest(&timeline)).await?;
+        self.locate(timeline, newest.ok_or(ThumbError::Missing(Missing::NotRecorded))?).await
     }
 
     /// The keyframes that answer for several instants of one window, in their order.
