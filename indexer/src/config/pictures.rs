@@ -151,7 +151,7 @@ impl Images {
         let public_doc = "Whether put images are served without a token; the built-in kinds never are.";
         let ratios_doc = "The shapes, `width:height`, that asked ratios snap to.";
         let defaults_doc = "Content type to the file of the image shown where there is none.";
-        Self {
+        let read = Self {
             public: images.flag("public", false, public_doc),
             body_max: images.bytes("body_max", "10MiB", "1KiB"..="32MiB", "The largest image that may be put."),
             pixels_max: images.integer("pixels_max", 40_000_000, 1..=100_000_000, "The most pixels of an image."),
@@ -160,7 +160,11 @@ impl Images {
             locales: images.list("locales", &[], 100, "The locales to fall back to, best first; then none."),
             ratios: images.list("ratios", &["4:3", "16:9", "2:3", "3:4"], 100, ratios_doc),
             defaults: images.map("defaults", defaults_doc),
+        };
+        if read.ratios.is_empty() {
+            images.fault("ratios", "must have at least one");
         }
+        read
     }
 }
 
