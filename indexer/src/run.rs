@@ -144,6 +144,7 @@ async fn images(config: &Config, data: &DataDir, pool: &Arc<DecodePool>) -> Resu
     let parts = images::Parts {
         uploads,
         pool: Arc::clone(pool),
+        running_max: config.decoders.running_max.div_ceil(2),
         threads: Threads::start("uploads", UPLOAD_THREADS, UPLOAD_CALLS_MAX)?,
         pixels_max: config.images.pixels_max,
         derived_bytes: config.images.hot_bytes,

@@ -20,6 +20,7 @@ use stills_model::rendition::Rendition;
 use stills_model::thumb::ETag;
 use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use crate::decode::{Class, DecodePool};
 use crate::threads::{CallError, Threads};
@@ -35,8 +36,11 @@ const PUT_DEADLINE: Duration = Duration::from_secs(20);
 /// Puts at once: each holds a whole file in memory.
 const PUTS_MAX: usize = 16;
 
-/// Images that are read to be decoded at once, for the same reason, and so that they leave decoders to footage.
-const RENDERS_MAX: usize = 16;
+/// Pictures of images that may wait to be made.
+const RENDERS_QUEUED_MAX: usize = 64;
+
+/// The longest that one of them waits. A page may ask for dozens at once, and has not given up by then.
+const RENDER_WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// An image could not be stored or shown.
 #[derive(Debug, Clone, Error)]
@@ -128,6 +132,8 @@ pub struct Parts {
     pub uploads: Uploads,
     /// Decoders.
     pub pool: Arc<DecodePool>,
+    /// How many of them images may use at once; at least 1. The rest is left to footage.
+    pub running_max: usize,
     /// Threads for calls to the store.
     pub threads: Threads,
     /// The most pixels of an image.
@@ -153,7 +159,10 @@ struct Inner {
     flights: Flights<DerivedKey>,
     defaults: BTreeMap<String, Image>,
     puts: Semaphore,
-    renders: Semaphore,
+    /// Places for pictures that wait or are made.
+    queued: Semaphore,
+    /// Turns of decoders. Only whoever has one holds a file to decode.
+    running: Semaphore,
 }
 
 /// The right to put one image.
@@ -166,7 +175,7 @@ impl Images {
     /// # Errors
     /// Which default cannot be read or shown, and why.
     pub async fn new(parts: Parts, defaults: &BTreeMap<String, PathBuf>) -> Result<Self, String> {
-        let Parts { uploads, pool, threads, pixels_max, derived_bytes } = parts;
+        let Parts { uploads, pool, running_max, threads, pixels_max, derived_bytes } = parts;
         let mut images = BTreeMap::new();
         for (content_type, path) in defaults {
             let wrong = |why: String| format!("images.defaults.{content_type} = {}: {why}", path.display());
@@ -188,7 +197,8 @@ impl Images {
             flights: Flights::default(),
             defaults: images,
             puts: Semaphore::new(PUTS_MAX),
-            renders: Semaphore::new(RENDERS_MAX),
+            queued: Semaphore::new(RENDERS_QUEUED_MAX),
+            running: Semaphore::new(running_max.max(1)),
         })))
     }
 
@@ -206,7 +216,10 @@ impl Images {
     /// [`ImageError::NotAnImage`], [`ImageError::Full`], [`ImageError::Busy`], [`ImageError::Store`].
     pub async fn put(&self, _permit: &PutPermit<'_>, key: UploadKey, file: Bytes) -> Result<bool, ImageError> {
         let workers = workers_of(key.owner, &Head::of((0, 0), &file).content);
-        let shown = self.0.pool.picture(workers, Class::Interactive, self.0.pixels_max, &file, &[]).await;
+        let shown = {
+            let _turn = self.turn().await.map_err(refused)?;
+            self.0.pool.picture(workers, Class::Interactive, self.0.pixels_max, &file, &[]).await
+        };
         let size = shown.map_err(refused)?.size;
         let uploads = Arc::clone(&self.0.uploads);
         Ok(self.0.threads.call(PUT_DEADLINE, move || uploads.put(&key, size, &file)).await??)
@@ -265,12 +278,19 @@ impl Images {
         self.0.uploads.stats()
     }
 
+    /// The right to use a decoder.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        let turn = timeout(RENDER_WAIT_MAX, self.0.running.acquire()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(busy)
+    }
+
     async fn derive(&self, key: DerivedKey, image: &Image) -> Result<Bytes, Fault> {
         // Another flight may have landed between the look and this one.
         if let Some(picture) = self.0.derived.get(&key) {
             return Ok(picture);
         }
-        let _permit = self.0.renders.try_acquire().map_err(|_| busy())?;
+        let _place = self.0.queued.try_acquire().map_err(|_| busy())?;
+        let _turn = self.turn().await?;
         let file = match &image.source {
             Source::Default(file) => file.clone(),
             Source::Put(upload) => self.read(upload.clone(), &image.head).await?,

@@ -2,9 +2,11 @@
 
 use e2e::footage::{look, read_clock};
 use e2e::harness::event::available;
+use e2e::harness::stills::thumb;
 use e2e::harness::{Camera, DEVICE, START, Setup, Stills, USER};
 use image::{DynamicImage, Rgba, RgbaImage, imageops};
 use reqwest::Method;
+use tokio::task::JoinSet;
 
 use crate::fixtures::{first_minute, minute, span};
 use crate::image_fixtures::{BLUE, GREEN, Picture, RED, coded, image, png, put};
@@ -228,6 +230,33 @@ async fn footage_that_cannot_be_shown_has_no_picture() {
     stills.get(&target).await.problem(500, "no-image");
     let target = image(&format!("Device/{USER}.{DEVICE}/Latest"), "width=320&aspect=4x3");
     stills.get(&target).await.problem(500, "no-image");
+}
+
+/// A page of pictures asked for at once, each in another size: all come, and thumbs of footage beside them.
+#[tokio::test]
+async fn many_at_once_wait_for_their_turn() {
+    let stills = with_images(None).await;
+    let (camera, minute) = (Camera::first(), first_minute());
+    stills.record(&camera, "r-1", span(&minute), &minute.path).await;
+    put(&stills, &image(POSTER, ""), png(160, 90, RED)).await.expect(201);
+    let mut images = JoinSet::new();
+    for n in 2..22u32 {
+        let size = (16 * n, 9 * n);
+        let target = image(POSTER, &format!("width={}&height={}", size.0, size.1));
+        let ask = stills.ask(Method::GET, &target).bearer(stills.owner());
+        images.spawn(async move { (size, ask.send().await) });
+    }
+    let mut thumbs = JoinSet::new();
+    for n in 0..10 {
+        let ask = stills.ask(Method::GET, &thumb(&camera, span(&minute), n * 6000)).bearer(stills.owner());
+        thumbs.spawn(ask.send());
+    }
+    for (size, answer) in images.join_all().await {
+        Picture::of(&answer, false, size, true).is_all(RED);
+    }
+    for answer in thumbs.join_all().await {
+        answer.expect(200);
+    }
 }
 
 #[tokio::test]
