@@ -255,6 +255,9 @@ impl Engine {
         metrics.decoder_queued.set(gauge(decoders.queued.load(Relaxed)));
         metrics.pipeline_backlog.set(gauge(self.pipeline.backlog() as u64));
         metrics.cache_bytes.set(self.cache.stats().bytes);
+        let images = self.images.stats();
+        metrics.images.set(images.count as u64);
+        metrics.images_bytes.set(images.bytes);
         let raise = |counter: &prometheus_client::metrics::counter::Counter, total: u64| {
             counter.inc_by(total.saturating_sub(counter.get()));
         };

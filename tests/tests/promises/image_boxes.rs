@@ -1,7 +1,7 @@
 //! Images in boxes: ratios that snap, letterboxes that never crop, defaults, locales, what footage gives, and every fault.
 
 use e2e::footage::{look, read_clock};
-use e2e::harness::event::available;
+use e2e::harness::event::{available, deleted};
 use e2e::harness::stills::thumb;
 use e2e::harness::{Camera, DEVICE, START, Setup, Stills, USER};
 use image::{DynamicImage, Rgba, RgbaImage, imageops};
@@ -216,6 +216,17 @@ async fn a_device_has_its_latest_picture_and_a_recording_its_poster() {
     assert_eq!(look(&answer.body).expect("a JPEG").clock_ms, Some(START + 178_000));
     let answer = stills.get(&poster("width=320&aspect=4x3")).await.expect(200);
     assert_eq!(answer.number("stills-frame-timestamp"), START);
+
+    // What is deleted is not shown, by either name.
+    stills.send(&[deleted(&camera, "r.2")]).await.expect(202);
+    let answer = stills.get(&latest("width=320&aspect=4x3")).await.expect(200);
+    assert_eq!(look(&answer.body).expect("a JPEG").clock_ms, Some(START + 58_000));
+    let gone = image(&format!("Recording/{}.{}.r.2/Poster", camera.user, camera.device), "width=320&aspect=4x3");
+    stills.get(&gone).await.problem(500, "no-image");
+    stills.send(&[deleted(&camera, "r.1")]).await.expect(202);
+    for target in [latest("width=320&aspect=4x3"), poster("width=320&aspect=4x3")] {
+        stills.get(&target).await.problem(500, "no-image");
+    }
 }
 
 /// What cannot be shown is not shown: neither an announced recording nor media that is none.

@@ -135,6 +135,9 @@ async fn what_is_over_a_bound_or_no_image_changes_nothing() {
         direct.body("image/png", file).send().await.problem(status, slug);
         check_shown(&stills, POSTER, RED).await;
     }
+    let metrics = stills.metrics().await;
+    assert_eq!(metrics.sum("stills_images", &[]), 1.0);
+    assert!(metrics.sum("stills_images_bytes", &[]) > 100.0);
     // Noise does not compress: some forty images fill the store.
     let file = coded(&image::RgbImage::from_raw(100, 100, random(30_000)).expect("an image").into(), ImageFormat::Png);
     let mut n_put = 0;
