@@ -1,11 +1,12 @@
 //! The library behind both programs: recording events in, keyframe indexes and thumbs out.
 //!
-//! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`: leaves never import each other, only
-//! `thumbs` and `pipeline` compose them.
+//! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`, `run → images → {uploads, decode}`: leaves never
+//! import each other, only `thumbs`, `images` and `pipeline` compose them.
 
 pub mod config;
 pub mod run;
 
+pub mod images;
 pub mod pipeline;
 pub mod thumbs;
 
@@ -20,6 +21,7 @@ pub mod journal;
 pub mod layout;
 mod marker;
 pub mod source;
+pub mod uploads;
 
 pub mod clock;
 pub mod metrics;

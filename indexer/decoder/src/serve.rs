@@ -15,7 +15,7 @@ use stills_model::wire::{Fork, MESSAGE_LEN_MAX, PROTOCOL, Reply, Request, SCANNE
 
 use crate::remote::RemoteMedia;
 use crate::render::{Renderer, Shown};
-use crate::{exact, packets, scan};
+use crate::{exact, image_file, packets, scan};
 
 /// Descriptors that a worker may have: the standard three and room for none that anyone needs.
 const FILES_MAX: u64 = 4;
@@ -116,6 +116,13 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
                 let mut media = RemoteMedia::new(&mut socket, query.len);
                 attempt(|| exact::exact(&mut media, &query, &mut renderer).map(|found| Reply::Exact(found.answers)))
             }
+            Request::Picture { cpu_ms, pixels_max, renditions, file } => {
+                limit_cpu(cpu_ms)?;
+                attempt(|| {
+                    let shown = image_file::show(&mut renderer, &file, pixels_max, &renditions)?;
+                    Ok(Reply::Pictured { size: shown.size, pictures: shown.pictures })
+                })
+            }
             Request::Bytes(_) | Request::ReadFailed(_) => {
                 return Err(io::Error::other("bytes that nobody asked for"));
             }
@@ -212,6 +219,12 @@ mod tests {
             Request::Render { cpu_ms: 1000, config: config.clone(), pieces: vec![&[7; 300]], renditions },
             Request::Render { cpu_ms: 1000, config, pieces: vec![], renditions: vec![] },
             Request::Scan { cpu_ms: 1000, len: 0, growing: false, resume: vec![] },
+            Request::Picture {
+                cpu_ms: 1000,
+                pixels_max: 1 << 20,
+                renditions: vec![],
+                file: b"\x89PNG\r\n\x1a\n".to_vec(),
+            },
         ] {
             let (mut socket, _) = worker();
             let reply = ask(&mut socket, &request);

@@ -5,15 +5,17 @@
 //! 3. one render for all who ask ([`flight`]): it runs as a task of its own that outlives its callers;
 //! 4. the render reads the keyframe's bytes, decodes in another process, stores, and answers ([`render`]).
 //!
-//! Beside it: [`exact`] for frames between keyframes, [`poster`] for the picture of a whole recording.
+//! Beside it: [`exact`] for frames between keyframes, [`poster`] for the picture of a whole recording, [`shape`] for what
+//! shape a keyframe has.
 //!
 //! Failures are values with their own age ([`age`]). Nothing here knows HTTP.
 
 pub mod age;
 pub mod exact;
-mod flight;
+pub(crate) mod flight;
 pub mod poster;
 mod render;
+mod shape;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -135,7 +137,7 @@ struct Inner {
     parts: Parts,
     hot: moka::sync::Cache<ThumbKey, Bytes>,
     faults: FaultMemory,
-    flights: Flights,
+    flights: Flights<ThumbKey>,
     posters: Posters,
 }
 
@@ -195,6 +197,15 @@ impl Thumbs {
             return Err(ThumbError::Missing(Missing::Deleted));
         }
         Ok(located)
+    }
+
+    /// The keyframe that answers for the newest covered instant of a device.
+    ///
+    /// # Errors
+    /// As [`Self::locate`]; [`Missing::NotRecorded`] where nothing is covered.
+    pub async fn latest(&self, timeline: Timeline) -> Result<Located, ThumbError> {
+        let newest = self.ask(move |catalog| catalog.newest(&timeline)).await?;
+        self.locate(timeline, newest.ok_or(ThumbError::Missing(Missing::NotRecorded))?).await
     }
 
     /// The keyframes that answer for several instants of one window, in their order.
@@ -259,17 +270,17 @@ impl Thumbs {
                 tracing::warn!(%error, "the disk cache cannot answer");
                 None
             });
-            body.ok_or_else(|| (Plan::of(&catalog, &located), as_of))
-        };
-        let looked = self.0.parts.threads.call(LOOKUP_DEADLINE, look).await?;
-        metrics.cache_request(CacheTier::Disk, looked.is_ok());
-        Ok(match looked {
-            Ok(body) => {
-                self.0.hot.insert(key, body.clone());
-                Sought::Stored(Picture { body, etag, origin: Origin::Disk })
+            match body {
+                Some(body) => Sought::Stored(Picture { body, etag, origin: Origin::Disk }),
+                None => Sought::Missing { plan: Plan::of(&catalog, &located), as_of },
             }
-            Err((plan, as_of)) => Sought::Missing { plan, as_of },
-        })
+        };
+        let sought = self.0.parts.threads.call(LOOKUP_DEADLINE, look).await?;
+        if let Sought::Stored(picture) = &sought {
+            self.0.hot.insert(key, picture.body.clone());
+        }
+        metrics.cache_request(CacheTier::Disk, matches!(sought, Sought::Stored(_)));
+        Ok(sought)
     }
 
     /// The picture that another flight stored after its caller had looked for it and before the caller's own flight

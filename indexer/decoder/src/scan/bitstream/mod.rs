@@ -45,13 +45,12 @@ impl Sets {
 
 /// The coded size that the sets tell, in pixels, the smallest where they tell several; (0, 0) where they tell none.
 pub(super) fn size(codec: Codec, sets: &Sets) -> (u32, u32) {
-    let (kind, read): (u8, fn(&[u8]) -> Option<(u32, u32)>) = match codec {
-        Codec::H264 => (h264::SPS, h264::size),
-        Codec::Hevc => (hevc::SPS, hevc::size),
-        _ => return (0, 0),
+    let size = |kind: u8, set: &[u8]| match (codec, kind) {
+        (Codec::H264, h264::SPS) => h264::size(set),
+        (Codec::Hevc, hevc::SPS) => hevc::size(set),
+        _ => None,
     };
-    let of_kind = sets.0.iter().filter(|((known, _), _)| *known == kind);
-    let sizes = of_kind.filter_map(|(_, set)| read(set));
+    let sizes = sets.0.iter().filter_map(|((kind, _), set)| size(*kind, set));
     sizes.min_by_key(|(width, height)| u64::from(*width) * u64::from(*height)).unwrap_or_default()
 }
 
