@@ -226,10 +226,16 @@ impl Engine {
         metrics.decoder_running.set(gauge(decoders.running.load(Relaxed)));
         metrics.decoder_queued.set(gauge(decoders.queued.load(Relaxed)));
         metrics.pipeline_backlog.set(gauge(self.pipeline.backlog() as u64));
-        metrics.cache_bytes.set(self.cache.stats().bytes);
         let raise = |counter: &prometheus_client::metrics::counter::Counter, total: u64| {
             counter.inc_by(total.saturating_sub(counter.get()));
         };
+        let cache = self.cache.stats();
+        metrics.cache_bytes.set(cache.bytes);
+        let now = self.clock.now();
+        metrics.cache_oldest_age.set(cache.oldest.map_or(0, |oldest| now.since_ms(oldest).max(0) / 1000));
+        raise(&metrics.cache_evicted, cache.evicted_pictures);
+        raise(&metrics.cache_evicted_unread, cache.evicted_unread);
+        raise(&metrics.cache_copied, cache.copied_pictures);
         raise(&metrics.decoder_crashes, decoders.crashes.load(Relaxed));
         raise(&metrics.decoder_deadlines, decoders.deadline_kills.load(Relaxed));
         let journal = self.pipeline.journal_stats();

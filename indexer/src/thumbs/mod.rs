@@ -324,6 +324,19 @@ impl Thumbs {
         self.ask(move |catalog| catalog.note_gone(&timeline, &recording, media, &stored, now)).await
     }
 
+    /// Lets the disk cache make room for what comes next; pictures in hot memory count as read. Once at a time.
+    pub async fn make_room(&self) {
+        let this = self.clone();
+        // May take seconds, which no look-up should wait for.
+        let made =
+            tokio::task::spawn_blocking(move || this.0.parts.cache.evict_ahead(|key| this.0.hot.contains_key(key)));
+        match made.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the disk cache could not make room"),
+            Err(error) => tracing::error!(%error, "the disk cache could not make room"),
+        }
+    }
+
     /// How many volumes the disk cache has evicted so far.
     pub fn n_evicted(&self) -> u64 {
         self.0.parts.cache.stats().evicted_volumes

@@ -53,7 +53,7 @@ impl Thumbs {
         let outcome = rendered.as_ref().map(|_| ()).map_err(|fault| fault.kind);
         self.0.parts.metrics.render(class.name(), outcome, began.elapsed());
         match rendered {
-            Ok((pictures, luma)) => Ok((self.store(located, renditions, pictures).await?, luma)),
+            Ok((pictures, luma)) => Ok((self.store(located, renditions, pictures, class).await?, luma)),
             Err(fault) => {
                 if fault.kind == FaultKind::Gone {
                     self.set_gone(located).await;
@@ -158,14 +158,26 @@ impl Thumbs {
         }
     }
 
-    async fn store(&self, located: &Located, renditions: &[Rendition], pictures: Vec<Bytes>) -> Result<Bytes, Fault> {
+    async fn store(
+        &self,
+        located: &Located,
+        renditions: &[Rendition],
+        pictures: Vec<Bytes>,
+        class: Class,
+    ) -> Result<Bytes, Fault> {
         let first = pictures.first().cloned();
         let keyed: Vec<_> = renditions.iter().map(|rendition| key_of(located, *rendition)).zip(pictures).collect();
-        for (key, body) in &keyed {
+        let is_asked = class == Class::Interactive;
+        // What nobody has asked for must not push out of memory what somebody did.
+        for (key, body) in keyed.iter().filter(|_| is_asked) {
             self.0.hot.insert(*key, body.clone());
         }
         let cache = Arc::clone(&self.0.parts.cache);
-        let put = move || keyed.iter().try_for_each(|(key, body)| cache.put(key, body));
+        let put = move || {
+            let put =
+                |(key, body): &(_, Bytes)| if is_asked { cache.put(key, body) } else { cache.put_unasked(key, body) };
+            keyed.iter().try_for_each(put)
+        };
         // A picture that cannot be stored is still a picture.
         match self.0.parts.threads.call(LOOKUP_DEADLINE, put).await {
             Ok(Ok(())) => {}
