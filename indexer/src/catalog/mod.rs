@@ -7,7 +7,7 @@
 //! - [`apply`]: an event changes rows; the state is the same whatever the order of arrival.
 //! - [`finish`]: a finished scan becomes coverage and keyframe pages.
 //! - [`settle`]: what either means for coverage, entries and epochs, in one place.
-//! - [`expire`]: recordings whose time is over go.
+//! - [`expire`]: recordings whose time is over go; [`retire`]: those that are past retention.
 //! - [`locate`]: the frame rule: which keyframe answers for an instant.
 //! - [`list`]: coverage, recordings and devices for search and for people.
 
@@ -28,6 +28,7 @@ mod sled;
 mod apply;
 mod expire;
 mod finish;
+mod retire;
 mod settle;
 
 mod list;
@@ -37,6 +38,7 @@ pub use apply::{Effects, Received};
 pub use finish::Finished;
 pub use list::{Device, Listed, RecordingsPage};
 pub use locate::{Located, Locator, Missing};
+pub use retire::RetireCursor;
 pub use sled::{Opened, StoreError as CatalogError};
 
 use row::Row;

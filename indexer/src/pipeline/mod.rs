@@ -5,26 +5,28 @@
 //! 3. a scan finds the keyframes ([`scan`]); the result goes to the journal, then to the catalog as one batch;
 //! 4. the anchors are rendered ([`prerender`]) through the read path, and the recording is done.
 //!
+//! Beside it: [`upkeep`] from time to time, [`retention`] by age and of journal entries.
+//!
 //! Every step can be done again: after a crash the journal is replayed ([`replay`]) and the catalog's pending
 //! recordings go on where they were. A recording that keeps failing waits for its own turn and holds up nothing.
 
 mod prerender;
 mod queue;
 mod replay;
+mod retention;
 mod scan;
 mod upkeep;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use stills_model::event::{Event, EventKind};
 use stills_model::id::{RecordingId, Timeline};
 use stills_model::rendition::Rendition;
 use stills_model::thumb::MediaId;
-use stills_model::time::{DAY_MS, Timestamp};
+use stills_model::time::Timestamp;
 use thiserror::Error;
-use tokio::sync::RwLock;
+use tokio::sync::{Notify, RwLock};
 use tokio::task::JoinSet;
 
 use crate::catalog::{Catalog, CatalogError, Effects, Received};
@@ -37,6 +39,7 @@ use crate::threads::{CallError, Threads};
 use crate::thumbs::{ThumbError, Thumbs};
 
 use queue::{Job, Queue, Urgency};
+use retention::Retention;
 
 pub use replay::Replayed;
 
@@ -170,8 +173,9 @@ struct Inner {
     queue: Queue,
     /// Where scans of growing media can go on. Memory only: after a restart such a media is scanned from its start.
     resumes: moka::sync::Cache<Place, Arc<[u8]>>,
-    /// The configured number, which SIGHUP may replace.
-    retention_days: AtomicU32,
+    retention: Retention,
+    /// Told when retention changes: what is past it need not wait for the next round.
+    retention_changed: Notify,
     /// Held shared from the journal's append to the catalog's apply, and alone while the checkpoint is read: so
     /// that everything up to a checkpoint is applied.
     in_between: RwLock<()>,
@@ -183,11 +187,13 @@ impl Pipeline {
     /// # Errors
     /// When the journal cannot be read or the catalog fails.
     pub async fn open(parts: Parts, config: PipelineConfig) -> Result<(Self, Replayed), SubmitError> {
-        let retention_days = AtomicU32::new(config.retention_days);
-        let (queue, in_between) = (Queue::default(), RwLock::default());
+        let retention = Retention::new(config.retention_days, parts.clock.clone());
+        retention::own_entries(&parts.journal, &parts.catalog, &retention);
+        let (queue, in_between, retention_changed) = (Queue::default(), RwLock::default(), Notify::new());
         let weigh = |_: &Place, resume: &Arc<[u8]>| u32::try_from(resume.len()).unwrap_or(u32::MAX);
         let resumes = moka::sync::Cache::builder().max_capacity(RESUMES_BYTES_MAX).weigher(weigh).build();
-        let pipeline = Self(Arc::new(Inner { parts, config, queue, resumes, retention_days, in_between }));
+        let pipeline = Inner { parts, config, queue, resumes, retention, retention_changed, in_between };
+        let pipeline = Self(Arc::new(pipeline));
         let replayed = pipeline.replay().await?;
         for (timeline, recording) in pipeline.write(|catalog, _| catalog.pending()).await? {
             pipeline.0.queue.push(Urgency::Backfill, Job::Scan { timeline, recording });
@@ -223,8 +229,7 @@ impl Pipeline {
 
     async fn take(&self, events: Vec<Event>) -> Result<Submitted, SubmitError> {
         let accepted = events.len();
-        let now = self.0.parts.clock.now();
-        let kept: Vec<Event> = events.into_iter().filter(|event| !self.is_past_retention(event, now)).collect();
+        let kept: Vec<Event> = events.into_iter().filter(|event| !self.0.retention.is_past(event)).collect();
         let n_kept = kept.len();
         let fresh = self
             .write(move |catalog, now| {
@@ -242,7 +247,9 @@ impl Pipeline {
             let _between = self.0.in_between.read().await;
             let deletes_only = fresh.iter().all(|event| !matches!(event.kind, EventKind::Available(_)));
             let space = if deletes_only { Space::Reserved } else { Space::Ordinary };
-            self.0.parts.journal.append(fresh.iter().map(journal_entry).collect(), space).await?;
+            let now = self.0.parts.clock.now();
+            let entries = fresh.iter().map(|event| journal_entry(event, now)).collect();
+            self.0.parts.journal.append(entries, space).await?;
             duplicates += self.apply(fresh).await?;
         }
         self.0.parts.metrics.events("new", (accepted - duplicates) as u64);
@@ -324,9 +331,10 @@ impl Pipeline {
         }
     }
 
-    /// Replaces the number of days after which events are ignored; 0: none are.
+    /// Replaces the number of days after which recordings go and their events are ignored; 0: never.
     pub fn set_retention_days(&self, days: u32) {
-        self.0.retention_days.store(days, Ordering::Relaxed);
+        self.0.retention.set_days(days);
+        self.0.retention_changed.notify_one();
     }
 
     /// Queues the rendering of listed pictures that are not stored, below all other work. Over the bound they
@@ -345,13 +353,6 @@ impl Pipeline {
         self.0.queue.len()
     }
 
-    fn is_past_retention(&self, event: &Event, now: Timestamp) -> bool {
-        let EventKind::Available(available) = &event.kind else { return false };
-        let last = available.end.unwrap_or(available.start);
-        let days = self.0.retention_days.load(Ordering::Relaxed);
-        days > 0 && now.since_ms(last) > i64::from(days) * DAY_MS
-    }
-
     /// Makes a catalog call that may wait behind other writers.
     async fn write<T, F>(&self, call: F) -> Result<T, SubmitError>
     where
@@ -364,12 +365,12 @@ impl Pipeline {
     }
 }
 
-fn journal_entry(event: &Event) -> Entry {
-    // A recording's events lie with its day; a delete lies with the day it was made, no earlier than what it hits
-    // (clocks before 1970 are wrong, and the journal has no days for them).
+fn journal_entry(event: &Event, now: Timestamp) -> Entry {
+    // A recording's events lie with its day. A delete lies with the day it came or the one it speaks of, whichever is
+    // later: as long as its day is kept, so is it.
     let day = match &event.kind {
         EventKind::Available(available) => available.start.day(),
-        _ => Timestamp::from_ms((event.order.time_ns / 1_000_000).max(0)).day(),
+        _ => Timestamp::from_ms((event.order.time_ns / 1_000_000).max(0)).day().max(now.day()),
     };
     Entry { day, kind: entry_kind::EVENT, payload: event.encode() }
 }

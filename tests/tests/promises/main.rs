@@ -14,6 +14,7 @@ mod listing;
 mod one_picture;
 mod operations;
 mod order;
+mod retention;
 mod spellings;
 mod states;
 mod taking_events;
