@@ -1,9 +1,10 @@
 //! The library behind both programs: recording events in, keyframe indexes and thumbs out.
 //!
 //! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`: leaves never import each other, only
-//! `thumbs` and `pipeline` compose them.
+//! `thumbs` and `pipeline` compose them. `recovery` looks after the stores while they run.
 
 pub mod config;
+mod recovery;
 pub mod run;
 
 pub mod pipeline;
@@ -16,8 +17,10 @@ pub mod cache;
 pub mod catalog;
 pub mod data_dir;
 pub mod decode;
+pub mod disk;
 pub mod journal;
 pub mod layout;
+pub mod live;
 mod marker;
 pub mod source;
 
@@ -25,3 +28,4 @@ pub mod clock;
 pub mod metrics;
 pub mod telemetry;
 pub mod threads;
+mod watched;

@@ -77,6 +77,10 @@ pub struct Metrics {
     pub journal_sync_failures: Counter,
     pub pipeline_backlog: Gauge,
     pub retired: Counter,
+    recoveries: Family<Labels<1>, Counter>,
+    pub disk_free: Gauge<u64, AtomicU64>,
+    pub disk_well: Gauge,
+    pub catalog_whole: Gauge,
 }
 
 impl Metrics {
@@ -108,6 +112,10 @@ impl Metrics {
             journal_sync_failures: Counter::default(),
             pipeline_backlog: Gauge::default(),
             retired: Counter::default(),
+            recoveries: Family::default(),
+            disk_free: Gauge::default(),
+            disk_well: Gauge::default(),
+            catalog_whole: Gauge::default(),
         };
         metrics.registered(version)
     }
@@ -150,6 +158,15 @@ impl Metrics {
         );
         r.register("pipeline_backlog", "Recordings that wait to be indexed", self.pipeline_backlog.clone());
         r.register("retired_recordings", "Recordings removed because they are past retention", self.retired.clone());
+        r.register("recoveries", "Stores closed and opened anew because they failed", self.recoveries.clone());
+        r.register("disk_free_bytes", "Room on the data directory's disk", self.disk_free.clone());
+        let help = "1, or 0 while the disk is full, read-only or failing and events are refused";
+        r.register("disk_well", help, self.disk_well.clone());
+        let help = "1, or 0 while the catalog is being filled from the journal";
+        r.register("catalog_whole", help, self.catalog_whole.clone());
+        for store in ["catalog", "cache"] {
+            let _ = self.recoveries.get_or_create(&[("store", store)]);
+        }
         // A series that is 0 from the start lets a rate be computed of its first event too.
         for (tier, outcome) in [("hot", "hit"), ("hot", "miss"), ("disk", "hit"), ("disk", "miss")] {
             let _ = self.cache_requests.get_or_create(&[("tier", tier), ("outcome", outcome)]);
@@ -188,6 +205,11 @@ impl Metrics {
         };
         let outcome = if is_hit { "hit" } else { "miss" };
         self.cache_requests.get_or_create(&[("tier", tier), ("outcome", outcome)]).inc();
+    }
+
+    /// One store (`catalog`, `cache`) that was opened anew while running.
+    pub fn recovery(&self, store: &'static str) {
+        self.recoveries.get_or_create(&[("store", store)]).inc();
     }
 
     /// Recording events with one outcome (`new`, `duplicate`).

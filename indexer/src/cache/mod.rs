@@ -321,10 +321,15 @@ impl DiskCache {
         }
     }
 
-    /// Ends the use of the index in this run and has the next start set it aside: for a caller whose call did not
-    /// come back in time. Every later call fails at once.
+    /// Ends the use of the index and has the next opening set it aside: for a caller whose call did not come back in
+    /// time. Every later call fails at once.
     pub fn condemn_index(&self) {
         self.index.condemn("a call did not return in time");
+    }
+
+    /// Watches the calls into the index.
+    pub(crate) fn watched(&self) -> &crate::watched::Watched {
+        self.index.watched()
     }
 
     /// Appends to the active volume, or to a new one where that is full.

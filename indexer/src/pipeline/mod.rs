@@ -32,7 +32,9 @@ use tokio::task::JoinSet;
 use crate::catalog::{Catalog, CatalogError, Effects, Received};
 use crate::clock::Clock;
 use crate::decode::DecodePool;
+use crate::disk::Disk;
 use crate::journal::{Entry, Journal, JournalError, JournalStats, Space};
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::source::Source;
 use crate::threads::{CallError, Threads};
@@ -103,7 +105,9 @@ pub struct Parts {
     /// Ground state.
     pub journal: Arc<Journal>,
     /// What is derived from it.
-    pub catalog: Arc<Catalog>,
+    pub catalog: Arc<Live<Catalog>>,
+    /// Whether there is room for events and for rendering ahead.
+    pub disk: Arc<Disk>,
     /// The read path, for rendering ahead and for forgetting.
     pub thumbs: Thumbs,
     /// Decoders, for scans.
@@ -133,6 +137,9 @@ pub enum SubmitError {
     /// The inbox is full.
     #[error("too many events are waiting")]
     Full,
+    /// The disk takes no more.
+    #[error("the disk is full or fails")]
+    NoSpace,
     /// The journal or the catalog failed.
     #[error("{0}")]
     Failed(String),
@@ -142,6 +149,7 @@ impl From<JournalError> for SubmitError {
     fn from(error: JournalError) -> Self {
         match error {
             JournalError::Full => Self::Full,
+            JournalError::NoSpace { .. } => Self::NoSpace,
             other => Self::Failed(other.to_string()),
         }
     }
@@ -194,11 +202,21 @@ impl Pipeline {
         let resumes = moka::sync::Cache::builder().max_capacity(RESUMES_BYTES_MAX).weigher(weigh).build();
         let pipeline = Inner { parts, config, queue, resumes, retention, retention_changed, in_between };
         let pipeline = Self(Arc::new(pipeline));
-        let replayed = pipeline.replay().await?;
-        for (timeline, recording) in pipeline.write(|catalog, _| catalog.pending()).await? {
-            pipeline.0.queue.push(Urgency::Backfill, Job::Scan { timeline, recording });
-        }
+        let replayed = pipeline.catch_up().await?;
         Ok((pipeline, replayed))
+    }
+
+    /// Replays what the catalog has not seen, and queues what is left to do: at the start, and after the catalog was
+    /// opened anew.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or the catalog fails.
+    pub(crate) async fn catch_up(&self) -> Result<Replayed, SubmitError> {
+        let replayed = self.replay().await?;
+        for (timeline, recording) in self.write(|catalog, _| catalog.pending()).await? {
+            self.0.queue.push(Urgency::Backfill, Job::Scan { timeline, recording });
+        }
+        Ok(replayed)
     }
 
     /// Starts the tasks that work off the queue; they end when `tasks` is shut down.
@@ -207,6 +225,7 @@ impl Pipeline {
             let pipeline = self.clone();
             tasks.spawn(async move {
                 loop {
+                    pipeline.0.parts.disk.until_well().await;
                     let job = pipeline.0.queue.next().await;
                     pipeline.run(&job).await;
                     pipeline.0.queue.done(&job);
@@ -246,10 +265,15 @@ impl Pipeline {
         if !fresh.is_empty() {
             let _between = self.0.in_between.read().await;
             let deletes_only = fresh.iter().all(|event| !matches!(event.kind, EventKind::Available(_)));
+            // Deletes make room; everything else must leave it to them.
+            if !deletes_only && !self.0.parts.disk.is_well() {
+                return Err(SubmitError::NoSpace);
+            }
             let space = if deletes_only { Space::Reserved } else { Space::Ordinary };
             let now = self.0.parts.clock.now();
             let entries = fresh.iter().map(|event| journal_entry(event, now)).collect();
-            self.0.parts.journal.append(entries, space).await?;
+            let appended = self.0.parts.journal.append(entries, space).await;
+            appended.inspect_err(|_| self.0.parts.disk.suspect())?;
             duplicates += self.apply(fresh).await?;
         }
         self.0.parts.metrics.events("new", (accepted - duplicates) as u64);
@@ -359,7 +383,8 @@ impl Pipeline {
         T: Send + 'static,
         F: FnOnce(&Catalog, Timestamp) -> Result<T, CatalogError> + Send + 'static,
     {
-        let (catalog, now) = (Arc::clone(&self.0.parts.catalog), self.0.parts.clock.now());
+        let (catalog, now) = (self.0.parts.catalog.get_within(WRITE_DEADLINE).await, self.0.parts.clock.now());
+        let catalog = catalog.ok_or_else(|| SubmitError::Failed("the catalog is being opened".to_owned()))?;
         let answer = self.0.parts.threads.call(WRITE_DEADLINE, move || call(&catalog, now)).await?;
         answer.map_err(SubmitError::from)
     }

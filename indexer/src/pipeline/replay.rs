@@ -48,7 +48,8 @@ fn decode_positions(text: &[u8]) -> HashMap<FileName, u64> {
 impl Pipeline {
     /// Applies what the catalog has not seen.
     pub(super) async fn replay(&self) -> Result<Replayed, SubmitError> {
-        let (catalog, journal) = (Arc::clone(&self.0.parts.catalog), Arc::clone(&self.0.parts.journal));
+        let (catalog, journal) = (self.0.parts.catalog.get(), Arc::clone(&self.0.parts.journal));
+        let catalog = catalog.ok_or_else(|| SubmitError::Failed("the catalog is not open".to_owned()))?;
         let (now, retention) = (self.0.parts.clock.now(), self.0.retention.clone());
         // A thread of its own: a rebuild may take minutes, and look-ups go on meanwhile.
         let done = tokio::task::spawn_blocking(move || replay_all(&catalog, &journal, &retention, now));

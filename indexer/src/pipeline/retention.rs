@@ -17,6 +17,7 @@ use super::{Pipeline, entry_kind};
 use crate::catalog::{Catalog, CatalogError, Finished, RetireCursor};
 use crate::clock::Clock;
 use crate::journal::Journal;
+use crate::live::Live;
 
 /// How long journal files outlive retention: deletes lie with the day they came, and a recording ends at most a day
 /// later than that; the other day is for clocks that are off.
@@ -64,16 +65,17 @@ impl Retention {
 }
 
 /// Has the journal keep of recordings what a rebuild needs, and no more.
-pub(super) fn own_entries(journal: &Journal, catalog: &Arc<Catalog>, retention: &Retention) {
+pub(super) fn own_entries(journal: &Journal, catalog: &Arc<Live<Catalog>>, retention: &Retention) {
     let (known, limits) = (Arc::clone(catalog), retention.clone());
     journal.set_owner(entry_kind::EVENT, move |day, payload| {
         // What cannot be understood or looked up is kept until its day is over.
-        let is_needed = || Event::decode(payload).ok().and_then(|event| is_event_needed(&known, &event).ok());
+        let is_needed = || Event::decode(payload).ok().and_then(|event| is_event_needed(&*known.get()?, &event).ok());
         !limits.is_day_over(day) && is_needed().unwrap_or(true)
     });
     let (known, limits) = (Arc::clone(catalog), retention.clone());
     journal.set_owner(entry_kind::FINISHED, move |day, payload| {
-        let is_needed = || Finished::decode(payload).ok().and_then(|finished| is_result_needed(&known, &finished).ok());
+        let is_needed =
+            || Finished::decode(payload).ok().and_then(|finished| is_result_needed(&*known.get()?, &finished).ok());
         !limits.is_day_over(day) && is_needed().unwrap_or(true)
     });
 }
@@ -113,7 +115,7 @@ impl Pipeline {
     /// Removes recordings that are past retention, a batch at a time.
     pub(super) async fn retire(&self) {
         let mut cursor = RetireCursor::default();
-        while let Some(limit) = self.0.retention.limit() {
+        while let Some(limit) = self.0.retention.limit().filter(|_| !self.0.parts.catalog.is_partial()) {
             match self.write(move |catalog, now| catalog.retire(limit, cursor, now)).await {
                 Ok((effects, next)) => {
                     let n_retired = effects.purge.len();

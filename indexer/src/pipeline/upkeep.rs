@@ -159,6 +159,10 @@ impl Pipeline {
 
     /// Notes how far the journal is applied, so that the next start replays only what comes after.
     pub async fn checkpoint(&self) {
+        if self.0.parts.catalog.is_partial() {
+            // Not everything in the journal is applied.
+            return;
+        }
         let positions = {
             let _alone = self.0.in_between.write().await;
             self.0.parts.journal.files()

@@ -31,6 +31,8 @@ use crate::cache::{CacheError, DiskCache};
 use crate::catalog::{Catalog, CatalogError, Located, Missing};
 use crate::clock::Clock;
 use crate::decode::{Class, DecodePool};
+use crate::disk::Disk;
+use crate::live::Live;
 use crate::metrics::{CacheTier, Metrics};
 use crate::source::Source;
 use crate::threads::{CallError, Threads};
@@ -60,6 +62,9 @@ pub enum ThumbError {
     /// Our own store cannot answer.
     #[error("the store cannot answer: {0}")]
     Store(String),
+    /// What is known of recordings is being put together again.
+    #[error("the catalog is being rebuilt")]
+    Rebuilding,
     /// Too many look-ups are waiting.
     #[error("too many look-ups are waiting")]
     Busy,
@@ -106,9 +111,11 @@ pub struct Picture {
 #[derive(Debug)]
 pub struct Parts {
     /// Which keyframe answers.
-    pub catalog: Arc<Catalog>,
+    pub catalog: Arc<Live<Catalog>>,
     /// Stored pictures.
-    pub cache: Arc<DiskCache>,
+    pub cache: Arc<Live<DiskCache>>,
+    /// Whether pictures may be stored.
+    pub disk: Arc<Disk>,
     /// Decoders.
     pub pool: Arc<DecodePool>,
     /// Media.
@@ -167,7 +174,7 @@ impl Thumbs {
         T: Send + 'static,
         F: FnOnce(&Catalog) -> Result<T, CatalogError> + Send + 'static,
     {
-        let catalog = Arc::clone(&self.0.parts.catalog);
+        let catalog = self.0.parts.catalog.get_within(LOOKUP_DEADLINE).await.ok_or(ThumbError::Rebuilding)?;
         let answer = self.0.parts.threads.call(LOOKUP_DEADLINE, move || call(&catalog)).await?;
         answer.map_err(ThumbError::from)
     }
@@ -179,7 +186,11 @@ impl Thumbs {
     pub async fn locate(&self, timeline: Timeline, instant: Timestamp) -> Result<Located, ThumbError> {
         let now = self.0.parts.clock.now();
         let located = self.ask(move |catalog| catalog.locate(timeline, instant, now)).await?;
-        let located = located.map_err(ThumbError::Missing)?;
+        let located = located.map_err(|missing| match self.0.parts.catalog.is_partial() {
+            // It may be among what is not there yet.
+            true => ThumbError::Rebuilding,
+            false => ThumbError::Missing(missing),
+        })?;
         if located.expires_at.is_some_and(|expires_at| expires_at <= now) {
             return Err(ThumbError::Missing(Missing::Deleted));
         }
@@ -229,6 +240,11 @@ impl Thumbs {
         Ok(Picture { body: rendered, etag: key.etag(), origin: Origin::Rendered })
     }
 
+    /// The disk cache, for what cannot do without.
+    fn cache(&self) -> Result<Arc<DiskCache>, ThumbError> {
+        self.0.parts.cache.get().ok_or_else(|| ThumbError::Store("the disk cache is being opened".to_owned()))
+    }
+
     /// The stored picture of a key, if there is one.
     async fn stored(&self, key: ThumbKey) -> Result<Option<Picture>, ThumbError> {
         let etag = key.etag();
@@ -238,10 +254,10 @@ impl Thumbs {
             return Ok(Some(Picture { body, etag, origin: Origin::Hot }));
         }
         metrics.cache_request(CacheTier::Hot, false);
-        let cache = Arc::clone(&self.0.parts.cache);
-        let read = self.0.parts.threads.call(LOOKUP_DEADLINE, move || cache.get(&key)).await?;
-        let body = match read {
-            Ok(body) => body,
+        let cache = self.0.parts.cache.get();
+        let read = self.0.parts.threads.call(LOOKUP_DEADLINE, move || cache.map(|cache| cache.get(&key)).transpose());
+        let body = match read.await? {
+            Ok(body) => body.flatten(),
             Err(error) => {
                 // A cache that cannot answer costs a render, never an answer.
                 tracing::warn!(%error, "the disk cache cannot answer");
@@ -261,7 +277,7 @@ impl Thumbs {
         if let Some(body) = self.0.hot.get(&key) {
             return Some(body);
         }
-        let cache = Arc::clone(&self.0.parts.cache);
+        let cache = self.0.parts.cache.get()?;
         let read = self.0.parts.threads.call(LOOKUP_DEADLINE, move || cache.get(&key)).await;
         // What cannot be read is rendered; whoever looked first has logged why.
         read.ok()?.ok()?
@@ -273,7 +289,7 @@ impl Thumbs {
     /// # Errors
     /// [`ThumbError::Fault`] when they cannot be made.
     pub async fn ensure(&self, located: &Located, renditions: &[Rendition]) -> Result<usize, ThumbError> {
-        let (cache, keys) = (Arc::clone(&self.0.parts.cache), renditions.to_vec());
+        let (cache, keys) = (self.cache()?, renditions.to_vec());
         let keys: Vec<ThumbKey> = keys.into_iter().map(|rendition| key_of(located, rendition)).collect();
         let missing = move || keys.into_iter().filter(|key| !cache.contains(key).unwrap_or(false)).collect();
         let missing: Vec<ThumbKey> = self.0.parts.threads.call(LOOKUP_DEADLINE, missing).await?;
@@ -307,7 +323,7 @@ impl Thumbs {
         recording: RecordingId,
         media: MediaId,
     ) -> Result<(), ThumbError> {
-        let (cache, renditions) = (Arc::clone(&self.0.parts.cache), self.0.parts.prerendered.clone());
+        let (cache, renditions) = (self.cache()?, self.0.parts.prerendered.clone());
         let list = move || {
             // What is listed must be servable in every rendition that is promised ahead of time.
             let mut stored: Option<BTreeSet<i64>> = None;
@@ -326,10 +342,9 @@ impl Thumbs {
 
     /// Lets the disk cache make room for what comes next; pictures in hot memory count as read. Once at a time.
     pub async fn make_room(&self) {
-        let this = self.clone();
+        let (Some(cache), this) = (self.0.parts.cache.get(), self.clone()) else { return };
         // May take seconds, which no look-up should wait for.
-        let made =
-            tokio::task::spawn_blocking(move || this.0.parts.cache.evict_ahead(|key| this.0.hot.contains_key(key)));
+        let made = tokio::task::spawn_blocking(move || cache.evict_ahead(|key| this.0.hot.contains_key(key)));
         match made.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the disk cache could not make room"),
@@ -339,7 +354,7 @@ impl Thumbs {
 
     /// How many volumes the disk cache has evicted so far.
     pub fn n_evicted(&self) -> u64 {
-        self.0.parts.cache.stats().evicted_volumes
+        self.0.parts.cache.get().map_or(0, |cache| cache.stats().evicted_volumes)
     }
 
     /// Forgets all pictures of these media: from memory and from the disk, before this returns.
@@ -354,7 +369,7 @@ impl Thumbs {
             }
         }
         for some in media.chunks(PURGED_PER_CALL) {
-            let (cache, some) = (Arc::clone(&self.0.parts.cache), some.to_vec());
+            let (cache, some) = (self.cache()?, some.to_vec());
             let remove = move || cache.remove_many(&some);
             let removed = self.0.parts.threads.call(PURGE_DEADLINE, remove).await?;
             removed.map_err(|error| ThumbError::Store(error.to_string()))?;

@@ -172,11 +172,13 @@ impl Thumbs {
         for (key, body) in keyed.iter().filter(|_| is_asked) {
             self.0.hot.insert(*key, body.clone());
         }
-        let cache = Arc::clone(&self.0.parts.cache);
+        let (cache, disk) = (self.0.parts.cache.get(), Arc::clone(&self.0.parts.disk));
         let put = move || {
+            // What can be rendered again must not take the last room.
+            let Some(cache) = cache.filter(|_| disk.is_well()) else { return Ok(()) };
             let put =
                 |(key, body): &(_, Bytes)| if is_asked { cache.put(key, body) } else { cache.put_unasked(key, body) };
-            keyed.iter().try_for_each(put)
+            keyed.iter().try_for_each(put).inspect_err(|_| disk.suspect())
         };
         // A picture that cannot be stored is still a picture.
         match self.0.parts.threads.call(LOOKUP_DEADLINE, put).await {

@@ -7,6 +7,7 @@ mod crash;
 mod deletion;
 mod errors;
 mod frame_rule;
+mod full_disk;
 mod guard;
 mod http;
 mod keys;
