@@ -128,7 +128,12 @@ fn pipeline_config(config: &Config) -> PipelineConfig {
         running_max: config.decoders.running_max,
         growing_idle: config.media.growing_idle,
         retention_days: config.retention.days.unwrap_or(0),
-        prerender: PrerenderConfig { anchors, renditions: config.prerender.renditions.clone() },
+        prerender: PrerenderConfig {
+            anchors,
+            renditions: config.prerender.renditions.clone(),
+            policy: config.prerender.policy,
+            users: config.prerender.users.clone(),
+        },
     }
 }
 

@@ -17,11 +17,12 @@ mod retention;
 mod scan;
 mod upkeep;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use stills_model::event::{Event, EventKind};
-use stills_model::id::{RecordingId, Timeline};
+use stills_model::id::{RecordingId, Timeline, UserId};
 use stills_model::rendition::Rendition;
 use stills_model::thumb::MediaId;
 use stills_model::time::Timestamp;
@@ -31,6 +32,7 @@ use tokio::task::JoinSet;
 
 use crate::catalog::{Catalog, CatalogError, Effects, Received};
 use crate::clock::Clock;
+use crate::config::pictures::PrerenderPolicy;
 use crate::decode::DecodePool;
 use crate::disk::Disk;
 use crate::journal::{Entry, Journal, JournalError, JournalStats, Space};
@@ -73,6 +75,16 @@ pub struct PrerenderConfig {
     pub anchors: Anchors,
     /// In which renditions.
     pub renditions: Vec<Rendition>,
+    /// When, for all users but those in `users`.
+    pub policy: PrerenderPolicy,
+    /// When, for single users.
+    pub users: BTreeMap<UserId, PrerenderPolicy>,
+}
+
+impl PrerenderConfig {
+    fn policy(&self, user: UserId) -> PrerenderPolicy {
+        self.users.get(&user).copied().unwrap_or(self.policy)
+    }
 }
 
 /// Which keyframes are rendered ahead of time.
@@ -364,6 +376,9 @@ impl Pipeline {
     /// Queues the rendering of listed pictures that are not stored, below all other work. Over the bound they
     /// are left to be rendered when they are asked for.
     pub fn request_listed(&self, timeline: Timeline, rendition: Rendition, instants: Vec<Timestamp>) {
+        if self.0.config.prerender.policy(timeline.user) == PrerenderPolicy::None {
+            return;
+        }
         self.0.queue.push(Urgency::Backfill, Job::Listed { timeline, rendition, instants: instants.into() });
     }
 

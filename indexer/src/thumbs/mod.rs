@@ -283,6 +283,24 @@ impl Thumbs {
         read.ok()?.ok()?
     }
 
+    /// Of these keyframes, those that lack a stored picture in one of the renditions.
+    ///
+    /// # Errors
+    /// [`ThumbError::Busy`] when too much waits, [`ThumbError::Store`] while there is no disk cache.
+    pub async fn not_stored(
+        &self,
+        located: Vec<Located>,
+        renditions: &[Rendition],
+    ) -> Result<Vec<Located>, ThumbError> {
+        let (cache, renditions) = (self.cache()?, renditions.to_vec());
+        let is_missing = move |located: &Located| {
+            let mut keys = renditions.iter().map(|rendition| key_of(located, *rendition));
+            keys.any(|key| !cache.contains(&key).unwrap_or(false))
+        };
+        let filter = move || located.into_iter().filter(is_missing).collect();
+        Ok(self.0.parts.threads.call(LOOKUP_DEADLINE, filter).await?)
+    }
+
     /// Makes sure that the pictures of a keyframe are stored, rendering those that are not with one decode.
     /// Returns how many were rendered.
     ///
