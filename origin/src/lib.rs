@@ -18,6 +18,7 @@ mod cors;
 
 mod auth_check;
 mod events;
+mod image;
 mod openapi;
 mod ops;
 mod problems;

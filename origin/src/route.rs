@@ -20,6 +20,8 @@ pub(crate) enum Route {
     Recordings,
     /// `GET /v1/devices`
     Devices,
+    /// `GET /image`
+    Image,
     /// `GET /auth`, asked by NGINX alone
     AuthCheck,
     /// `GET /openapi.json`
@@ -83,6 +85,7 @@ impl Route {
             "/v1/recordings/events" => return Self::Events,
             "/v1/recordings" => return Self::Recordings,
             "/v1/devices" => return Self::Devices,
+            "/image" => return Self::Image,
             "/auth" => return Self::AuthCheck,
             "/openapi.json" => return Self::OpenApi,
             _ => {}
@@ -111,6 +114,7 @@ impl Route {
             Self::Events => "events",
             Self::Recordings => "recordings",
             Self::Devices => "devices",
+            Self::Image => "image",
             Self::AuthCheck => "auth",
             Self::OpenApi => "openapi",
             Self::Problem(_) => "problem",
@@ -241,6 +245,8 @@ mod tests {
         check("/v1/thumbnails/search", "search");
         check("/v1/thumbnails/search/", "unknown");
         check("/v1/recordings", "recordings");
+        check("/image", "image");
+        check("/image/", "unknown");
         check("/problems/gap", "problem");
         check(&format!("/cam/{USER}/{DEVICE}/0/1/1/false/thumb-0-w1-h1.jpg"), "thumb");
         check(&format!("/{USER}/{DEVICE}/0/1/1/false/thumb-0-w1-h1.jpg"), "unknown");
