@@ -132,6 +132,7 @@ fn clips_config(config: &Config) -> ClipsConfig {
         deadline: fetch.deadline,
         running_max: fetch.running_max,
         index_bytes_max: fetch.index_bytes_max,
+        containers: fetch.formats.iter().copied().collect(),
     }
 }
 

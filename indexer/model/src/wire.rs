@@ -8,14 +8,15 @@
 //! [`MESSAGE_LEN_MAX`]), one exchange at a time:
 //!
 //! 1. the service sends a [`Request`];
-//! 2. while a scan or a search for exact frames runs, the worker asks for bytes ([`Reply::Read`]) and the service answers with
+//! 2. while a scan or a search in a clip or for exact frames runs, the worker asks for bytes ([`Reply::Read`]) and the service answers with
 //!    [`Request::Bytes`] or [`Request::ReadFailed`];
-//! 3. the worker ends the exchange with [`Reply::Scanned`], [`Reply::Rendered`], [`Reply::Exact`] or
+//! 3. the worker ends the exchange with [`Reply::Scanned`], [`Reply::Rendered`], [`Reply::Exact`], [`Reply::Clip`] or
 //!    [`Reply::Failed`].
 //!
 //! The worker reads media that strangers made: the service treats every reply as hostile and bounds it. Both
 //! ends come from one build, so the form has no version of its own; [`PROTOCOL`] opens each connection.
 
+use crate::clip::{ClipFound, ClipQuery};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::exact::{ExactFrame, ExactQuery, read_answers, write_answers};
 use crate::fault::Fault;
@@ -74,6 +75,13 @@ pub enum Request {
         /// Which frames, and where decoding starts.
         query: ExactQuery,
     },
+    /// Find a picture of a clip, or the list of its keyframes.
+    Clip {
+        /// CPU milliseconds after which the kernel ends the worker.
+        cpu_ms: u32,
+        /// Which picture.
+        query: ClipQuery,
+    },
 }
 
 /// Worker to service.
@@ -97,6 +105,8 @@ pub enum Reply {
     },
     /// The frame nearest to each instant asked for, in their order; the same frame may answer several.
     Exact(Vec<Result<ExactFrame, Fault>>),
+    /// What was found in a clip.
+    Clip(ClipFound),
     /// It cannot be done.
     Failed(Fault),
 }
@@ -132,6 +142,7 @@ impl Request {
                 return Self::encode_render(*cpu_ms, config, pieces, renditions);
             }
             Self::Exact { cpu_ms, query } => query.write(w.byte(4).unsigned((*cpu_ms).into())),
+            Self::Clip { cpu_ms, query } => query.write(w.byte(5).unsigned((*cpu_ms).into())),
         }
         w.finish()
     }
@@ -173,6 +184,7 @@ impl Request {
                 Self::Render { cpu_ms, config, pieces, renditions }
             }
             4 => Self::Exact { cpu_ms: r.unsigned_32()?, query: ExactQuery::read(&mut r)? },
+            5 => Self::Clip { cpu_ms: r.unsigned_32()?, query: ClipQuery::read(&mut r)? },
             _ => return Err(Malformed("request")),
         };
         r.end()?;
@@ -202,6 +214,7 @@ impl Reply {
                 fault.write(&mut w);
             }
             Self::Exact(answers) => write_answers(answers, w.byte(4)),
+            Self::Clip(found) => found.write(w.byte(5)),
         }
         w.finish()
     }
@@ -223,6 +236,7 @@ impl Reply {
             }
             3 => Self::Failed(Fault::read(&mut r)?),
             4 => Self::Exact(read_answers(&mut r)?),
+            5 => Self::Clip(ClipFound::read(&mut r)?),
             _ => return Err(Malformed("reply")),
         };
         r.end()?;
