@@ -10,6 +10,7 @@ mod frame_rule;
 mod guard;
 mod http;
 mod image;
+mod image_credentials;
 mod image_matrix;
 mod keys;
 mod listing;
