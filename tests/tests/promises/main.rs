@@ -14,6 +14,7 @@ mod image_credentials;
 mod image_matrix;
 mod keys;
 mod listing;
+mod network_media;
 mod one_picture;
 mod operations;
 mod order;
