@@ -1,12 +1,14 @@
 //! The library behind both programs: recording events in, keyframe indexes and thumbs out.
 //!
-//! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`, `run → images → {uploads, decode}`: leaves never
-//! import each other, only `thumbs`, `images` and `pipeline` compose them. `recovery` looks after the stores while they run.
+//! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`, `run → images → {uploads, decode}`,
+//! `run → clips → {source, decode}`: leaves never import each other, only `thumbs`, `images`, `clips` and `pipeline` compose
+//! them. `recovery` looks after the stores while they run.
 
 pub mod config;
 mod recovery;
 pub mod run;
 
+pub mod clips;
 pub mod images;
 pub mod pipeline;
 pub mod thumbs;

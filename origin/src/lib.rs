@@ -20,6 +20,7 @@ mod cors;
 
 mod auth_check;
 mod events;
+mod image;
 mod images;
 mod openapi;
 mod ops;

@@ -33,6 +33,13 @@ const fn advice(kind: Kind) -> &'static str {
         Kind::BadRequest => {
             "The request is not valid HTTP; or the list `errors` names every parameter that is wrong, and what is allowed."
         }
+        Kind::UrlNotAllowed => {
+            "The operator allows no fetch of this URL for this caller: the detail says whether by its text, by the address \
+             behind its name, or by the credentials that go with it."
+        }
+        Kind::UnknownCredentials => {
+            "Ask the operator for credentials that your user may name, or leave `credentials_key` out."
+        }
         Kind::Internal => "The fault is logged under the request's id. Trying again may help.",
         Kind::NoImage => {
             "There is no such image, or it cannot be shown, and no default is configured for its content type \

@@ -13,6 +13,7 @@ use stills_indexer::images::ImageError;
 use stills_indexer::pipeline::SubmitError;
 use stills_indexer::thumbs::ThumbError;
 use stills_model::fault::{Fault, FaultKind};
+use stills_model::rendition::Format;
 
 use crate::auth::{AuthError, Refusal};
 use crate::route;
@@ -45,6 +46,8 @@ pub(crate) enum Kind {
     HeaderFieldsTooLarge,
     NotDecodable,
     BadRequest,
+    UrlNotAllowed,
+    UnknownCredentials,
     Internal,
     NoImage,
     MediaUnreadable,
@@ -57,7 +60,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every kind, for the pages that explain them.
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::InvalidParameters,
         Self::InvalidEvents,
         Self::InvalidToken,
@@ -74,6 +77,8 @@ impl Kind {
         Self::HeaderFieldsTooLarge,
         Self::NotDecodable,
         Self::BadRequest,
+        Self::UrlNotAllowed,
+        Self::UnknownCredentials,
         Self::Internal,
         Self::NoImage,
         Self::MediaUnreadable,
@@ -113,6 +118,8 @@ impl Kind {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-decodable", "The media holds no picture that can be decoded")
             }
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad-request", "The request cannot be understood"),
+            Self::UrlNotAllowed => (StatusCode::FORBIDDEN, "url-not-allowed", "This URL is not fetched here"),
+            Self::UnknownCredentials => (StatusCode::NOT_FOUND, "unknown-credentials", "There are no such credentials"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong on our side"),
             Self::NoImage => (StatusCode::INTERNAL_SERVER_ERROR, "no-image", "There is no image to show"),
             Self::MediaUnreadable => (StatusCode::BAD_GATEWAY, "media-unreadable", "The media cannot be read"),
@@ -215,6 +222,15 @@ impl Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.extend(self.headers);
         respond(status, headers, body.to_string().into())
+    }
+}
+
+/// The media type of a picture.
+pub(crate) const fn content_type(format: Format) -> &'static str {
+    match format {
+        Format::Jpeg => "image/jpeg",
+        Format::Png => "image/png",
+        Format::WebP => "image/webp",
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) enum Route {
     Devices,
     /// `GET|PUT|DELETE /images/v1/image/{contentType}/{id}/{imageType}`
     Images(ImagePath),
+    /// `GET /image`
+    Image,
     /// `GET /auth`, asked by NGINX alone
     AuthCheck,
     /// `GET /openapi.json`
@@ -87,6 +89,7 @@ impl Route {
             "/v1/recordings/events" => return Self::Events,
             "/v1/recordings" => return Self::Recordings,
             "/v1/devices" => return Self::Devices,
+            "/image" => return Self::Image,
             "/auth" => return Self::AuthCheck,
             "/openapi.json" => return Self::OpenApi,
             _ => {}
@@ -120,6 +123,7 @@ impl Route {
             Self::Recordings => "recordings",
             Self::Devices => "devices",
             Self::Images(_) => "images",
+            Self::Image => "image",
             Self::AuthCheck => "auth",
             Self::OpenApi => "openapi",
             Self::Problem(_) => "problem",
@@ -252,6 +256,8 @@ mod tests {
         check("/v1/recordings", "recordings");
         check("/images/v1/image/Show/4711/Poster", "images");
         check("/images/v1/image/Show/4711", "unknown");
+        check("/image", "image");
+        check("/image/", "unknown");
         check("/problems/gap", "problem");
         check(&format!("/cam/{USER}/{DEVICE}/0/1/1/false/thumb-0-w1-h1.jpg"), "thumb");
         check(&format!("/{USER}/{DEVICE}/0/1/1/false/thumb-0-w1-h1.jpg"), "unknown");

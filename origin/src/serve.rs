@@ -13,7 +13,7 @@ use stills_indexer::telemetry;
 use crate::app::App;
 use crate::reply::{HttpResponse, Kind, Problem, Reply, insert};
 use crate::route::Route;
-use crate::{auth_check, cors, events, images, openapi, ops, problems, recordings, search, thumb};
+use crate::{auth_check, cors, events, image, images, openapi, ops, problems, recordings, search, thumb};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -73,6 +73,7 @@ async fn answer(app: &App, route: &Route, parts: &Parts, body: Incoming) -> Resu
         }
         Route::Images(path) if parts.method == Method::DELETE => images::delete(app, parts, path).await,
         Route::Images(path) => images::get(app, parts, path).await,
+        Route::Image => image::get(app, parts).await,
         Route::AuthCheck => auth_check::get(app, parts).await,
         Route::OpenApi => Ok(openapi::document(app)),
         Route::Problem(slug) => problems::page(slug),

@@ -8,7 +8,8 @@
 //!    reaches only what the [`guard`] lets it, and pins it by what its first answer said; or
 //! 4. `whole` fetches it with one request into a nameless file, where scan and prerender both find it;
 //! 5. `coalesce` turns the ranges of keyframes into few reads;
-//! 6. [`crate::threads`] does what blocks on a few threads of their own, so that a slow disk stops no async thread.
+//! 6. [`fetch`] reads what a caller named, under rules, credentials and limits of its own;
+//! 7. [`crate::threads`] does what blocks on a few threads of their own, so that a slow disk stops no async thread.
 //!
 //! Nothing here decodes or interprets media.
 
@@ -17,6 +18,7 @@ pub mod client;
 mod coalesce;
 mod connector;
 pub mod credentials;
+pub mod fetch;
 pub mod file;
 pub mod guard;
 pub mod listing;
@@ -290,6 +292,15 @@ impl Media {
             Body::File(file) => file.len(),
             Body::Remote(media) => media.len(),
             Body::Whole(media) => media.len(),
+        }
+    }
+
+    /// The entity tag that its place gave for what was opened, as it was written there; files have none.
+    pub fn etag(&self) -> Option<String> {
+        match &self.body {
+            Body::File(_) => None,
+            Body::Remote(media) => media.etag(),
+            Body::Whole(media) => media.etag(),
         }
     }
 
