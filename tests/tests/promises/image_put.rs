@@ -94,8 +94,12 @@ async fn every_format_is_taken_whatever_it_is_called() {
         put(&stills, &image(path, ""), png(320, 180, BLUE)).await.expect(201);
         check_shown(&stills, path, BLUE).await;
     }
+    let long = format!("Show/{}/Poster", "x".repeat(256));
+    put(&stills, &image(&long, ""), png(320, 180, BLUE)).await.expect(201);
+    check_shown(&stills, &long, BLUE).await;
+    put(&stills, &image(&long.replace("xx", "xxx"), ""), png(320, 180, BLUE)).await.problem(400, "bad-request");
     let names = files(&stills);
-    assert_eq!(names.len(), 7);
+    assert_eq!(names.len(), 8);
     assert!(names.iter().all(|name| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())), "{names:?}");
 }
 
