@@ -1,9 +1,10 @@
 //! The library behind both programs: recording events in, keyframe indexes and thumbs out.
 //!
 //! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`, `run → images → {uploads, decode}`: leaves never
-//! import each other, only `thumbs`, `images` and `pipeline` compose them.
+//! import each other, only `thumbs`, `images` and `pipeline` compose them. `recovery` looks after the stores while they run.
 
 pub mod config;
+mod recovery;
 pub mod run;
 
 pub mod images;
@@ -17,8 +18,10 @@ pub mod cache;
 pub mod catalog;
 pub mod data_dir;
 pub mod decode;
+pub mod disk;
 pub mod journal;
 pub mod layout;
+pub mod live;
 mod marker;
 pub mod source;
 pub mod uploads;
@@ -27,3 +30,4 @@ pub mod clock;
 pub mod metrics;
 pub mod telemetry;
 pub mod threads;
+mod watched;
