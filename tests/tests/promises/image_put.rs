@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use e2e::harness::tmpfs::Tmpfs;
 use e2e::harness::token::{claims_with, hs256, with_scope};
 use e2e::harness::{Camera, DEVICE, OTHER_DEVICE, OTHER_USER, Setup, Stills, USER};
 use image::ImageFormat;
@@ -162,6 +163,24 @@ async fn what_is_over_a_bound_or_no_image_changes_nothing() {
     delete("Show/0/Poster").await.problem(404, "not-found");
     put(&stills, &image(&format!("Show/{n_put}/Poster"), ""), file).await.expect(201);
     stills.get(&image("Show/0/Poster", BOX)).await.problem(500, "no-image");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_keeps_what_is_there() {
+    let home = Setup::new().lay_out();
+    let disk = Tmpfs::mount(&home.data().join("uploads"), 1 << 20);
+    let stills = Stills::start(home, true).await;
+    put(&stills, &image(POSTER, ""), png(320, 180, RED)).await.expect(201);
+    disk.fill();
+    for path in [POSTER, "Show/new/Poster"] {
+        put(&stills, &image(path, ""), png(320, 180, BLUE)).await.problem(503, "unavailable");
+    }
+    check_shown(&stills, POSTER, RED).await;
+    stills.get(&image("Show/new/Poster", BOX)).await.problem(500, "no-image");
+    assert_eq!(files(&stills).len(), 1, "nothing half-written is left");
+    disk.free();
+    put(&stills, &image(POSTER, ""), png(320, 180, BLUE)).await.expect(204);
+    check_shown(&stills, POSTER, BLUE).await;
 }
 
 #[tokio::test]
