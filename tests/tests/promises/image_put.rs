@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use e2e::harness::tmpfs::Tmpfs;
 use e2e::harness::token::{claims_with, hs256, with_scope};
-use e2e::harness::{Camera, DEVICE, OTHER_DEVICE, OTHER_USER, Setup, Stills, USER};
+use e2e::harness::{Camera, DEVICE, OTHER_DEVICE, OTHER_USER, Setup, Stills, USER, wait};
 use image::ImageFormat;
 use reqwest::Method;
 use serde_json::json;
@@ -179,6 +179,23 @@ async fn a_full_disk_refuses_and_keeps_what_is_there() {
     stills.get(&image("Show/new/Poster", BOX)).await.problem(500, "no-image");
     assert_eq!(files(&stills).len(), 1, "nothing half-written is left");
     disk.free();
+    put(&stills, &image(POSTER, ""), png(320, 180, BLUE)).await.expect(204);
+    check_shown(&stills, POSTER, BLUE).await;
+}
+
+/// What is kept free for deletes and the journal is not for images.
+#[tokio::test]
+async fn what_is_kept_free_stays_free() {
+    let home = Setup::new().set("data.free_min", "\"16MiB\"").lay_out();
+    let disk = Tmpfs::mount(&home.data(), 48 << 20);
+    let stills = Stills::start(home, true).await;
+    put(&stills, &image(POSTER, ""), png(320, 180, RED)).await.expect(201);
+    disk.fill();
+    wait::until("the disk is seen to be full", async || stills.admin("/readyz").await.status == 503).await;
+    put(&stills, &image(POSTER, ""), png(320, 180, BLUE)).await.problem(503, "unavailable");
+    check_shown(&stills, POSTER, RED).await;
+    disk.free();
+    wait::until("there is room again", async || stills.admin("/readyz").await.status == 200).await;
     put(&stills, &image(POSTER, ""), png(320, 180, BLUE)).await.expect(204);
     check_shown(&stills, POSTER, BLUE).await;
 }
