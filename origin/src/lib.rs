@@ -7,9 +7,11 @@
 pub mod app;
 pub mod server;
 
+mod image_path;
 mod route;
 mod serve;
 
+mod conditional;
 mod query;
 mod reply;
 
@@ -19,6 +21,7 @@ mod cors;
 mod auth_check;
 mod events;
 mod image;
+mod images;
 mod openapi;
 mod ops;
 mod problems;

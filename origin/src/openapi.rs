@@ -54,6 +54,7 @@ mod tests {
             Route::Recordings => "/v1/recordings",
             Route::Devices => "/v1/devices",
             Route::Image => "/image",
+            Route::Images(_) => "/images/v1/image/{contentType}/{id}/{imageType}",
             Route::AuthCheck => "/auth",
             Route::OpenApi => "/openapi.json",
             Route::Problem(_) => "/problems/{slug}",
@@ -107,7 +108,8 @@ mod tests {
                 assert_eq!(item.get(method).is_some(), is_allowed, "{method} {path}");
             }
         }
-        let all = ["auth", "devices", "events", "image", "openapi", "problem", "recordings", "search", "thumb"];
+        let all =
+            ["auth", "devices", "events", "image", "images", "openapi", "problem", "recordings", "search", "thumb"];
         assert_eq!(names.into_iter().collect::<Vec<_>>(), all);
     }
 

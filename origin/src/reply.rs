@@ -9,6 +9,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use stills_indexer::catalog::Missing;
+use stills_indexer::images::ImageError;
 use stills_indexer::pipeline::SubmitError;
 use stills_indexer::thumbs::ThumbError;
 use stills_model::fault::{Fault, FaultKind};
@@ -47,6 +48,7 @@ pub(crate) enum Kind {
     UrlNotAllowed,
     UnknownCredentials,
     Internal,
+    NoImage,
     MediaUnreadable,
     NotIndexed,
     Busy,
@@ -57,7 +59,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every kind, for the pages that explain them.
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::InvalidParameters,
         Self::InvalidEvents,
         Self::InvalidToken,
@@ -77,6 +79,7 @@ impl Kind {
         Self::UrlNotAllowed,
         Self::UnknownCredentials,
         Self::Internal,
+        Self::NoImage,
         Self::MediaUnreadable,
         Self::NotIndexed,
         Self::Busy,
@@ -117,6 +120,7 @@ impl Kind {
             Self::UrlNotAllowed => (StatusCode::FORBIDDEN, "url-not-allowed", "This URL is not fetched here"),
             Self::UnknownCredentials => (StatusCode::NOT_FOUND, "unknown-credentials", "There are no such credentials"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong on our side"),
+            Self::NoImage => (StatusCode::INTERNAL_SERVER_ERROR, "no-image", "There is no image to show"),
             Self::MediaUnreadable => (StatusCode::BAD_GATEWAY, "media-unreadable", "The media cannot be read"),
             Self::NotIndexed => (StatusCode::SERVICE_UNAVAILABLE, "not-indexed", "The recording is not indexed yet"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too much is asked at once"),
@@ -308,6 +312,21 @@ impl From<ThumbError> for Problem {
     }
 }
 
+impl From<ImageError> for Problem {
+    fn from(error: ImageError) -> Self {
+        match error {
+            ImageError::NotAnImage(fault) => Self::new(Kind::BadRequest, fault.detail),
+            ImageError::Fault(fault) => Self::new(Kind::NoImage, fault.detail),
+            ImageError::Full(detail) => Self::new(Kind::Unavailable, detail),
+            ImageError::Busy => Self::new(Kind::Busy, "too many images are asked for at once"),
+            ImageError::Store(internal) => {
+                tracing::error!(error = internal, "the store of images cannot answer");
+                Self::new(Kind::Unavailable, "the store of images cannot answer at present")
+            }
+        }
+    }
+}
+
 impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match error {
@@ -345,6 +364,11 @@ impl Reply {
     /// 202 with JSON.
     pub(crate) fn accepted(body: &Value) -> Self {
         Self::new(StatusCode::ACCEPTED, Some("application/json"), body.to_string().into())
+    }
+
+    /// 201 without a body: what was put is there, and was not before.
+    pub(crate) fn created() -> Self {
+        Self::new(StatusCode::CREATED, None, Bytes::new())
     }
 
     /// 204.
