@@ -1,8 +1,8 @@
 //! The library behind both programs: recording events in, keyframe indexes and thumbs out.
 //!
 //! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`, `run → images → {uploads, decode}`,
-//! `run → clips → {source, decode}`: leaves never import each other, only `thumbs`, `images`, `clips` and `pipeline` compose
-//! them. `recovery` looks after the stores while they run.
+//! `run → clips → {source, decode}`: leaves never import each other, only `thumbs`, `images`, `clips` and `pipeline`
+//! compose them. `recovery` looks after the stores while they run.
 
 pub mod config;
 mod recovery;

@@ -86,10 +86,10 @@ pub struct Engine {
     pub thumbs: Thumbs,
     /// The write path.
     pub pipeline: Pipeline,
-    /// Images that people put.
-    pub images: Images,
     /// Pictures of media that callers name by URL.
     pub clips: Clips,
+    /// Images that people put.
+    pub images: Images,
     /// Which media may be read for whom.
     pub policy: Arc<MediaPolicy>,
     /// Counters.
@@ -241,10 +241,10 @@ impl Engine {
         let remote = remote_config(config, data.root().join("tmp"))?;
         let source = Source::new(Arc::clone(&policy), Arc::clone(&reads), remote).map_err(RunError::Network)?;
         let pool = DecodePool::start(decode_config(config)?).await?;
-        let images = images(config, &data, &disk, &pool).await?;
         let parts =
             clips::Parts { fetch: fetch(config, reads)?, pool: Arc::clone(&pool), metrics: Arc::clone(&metrics) };
         let clips = Clips::new(parts, clips_config(config));
+        let images = images(config, &data, &pool).await?;
         let (cache, report) = DiskCache::open(&data.cache(), cache_config(config))?;
         tracing::info!(?report, "the disk cache is open");
         let cache = Arc::new(Live::new(cache));

@@ -22,10 +22,10 @@ pub(crate) enum Route {
     Recordings,
     /// `GET /v1/devices`
     Devices,
-    /// `GET|PUT|DELETE /images/v1/image/{contentType}/{id}/{imageType}`
-    Images(ImagePath),
     /// `GET /image`
     Image,
+    /// `GET|PUT|DELETE /images/v1/image/{contentType}/{id}/{imageType}`
+    Images(ImagePath),
     /// `GET /auth`, asked by NGINX alone
     AuthCheck,
     /// `GET /openapi.json`
@@ -122,8 +122,8 @@ impl Route {
             Self::Events => "events",
             Self::Recordings => "recordings",
             Self::Devices => "devices",
-            Self::Images(_) => "images",
             Self::Image => "image",
+            Self::Images(_) => "images",
             Self::AuthCheck => "auth",
             Self::OpenApi => "openapi",
             Self::Problem(_) => "problem",
@@ -254,10 +254,10 @@ mod tests {
         check("/v1/thumbnails/search", "search");
         check("/v1/thumbnails/search/", "unknown");
         check("/v1/recordings", "recordings");
-        check("/images/v1/image/Show/4711/Poster", "images");
-        check("/images/v1/image/Show/4711", "unknown");
         check("/image", "image");
         check("/image/", "unknown");
+        check("/images/v1/image/Show/4711/Poster", "images");
+        check("/images/v1/image/Show/4711", "unknown");
         check("/problems/gap", "problem");
         check(&format!("/cam/{USER}/{DEVICE}/0/1/1/false/thumb-0-w1-h1.jpg"), "thumb");
         check(&format!("/{USER}/{DEVICE}/0/1/1/false/thumb-0-w1-h1.jpg"), "unknown");

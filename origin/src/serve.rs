@@ -68,12 +68,12 @@ async fn answer(app: &App, route: &Route, parts: &Parts, body: Incoming) -> Resu
         Route::Events => events::post(app, parts, read_body(body, app.config().http.body_max)).await,
         Route::Recordings => recordings::get(app, parts).await,
         Route::Devices => recordings::devices(app, parts).await,
+        Route::Image => image::get(app, parts).await,
         Route::Images(path) if parts.method == Method::PUT => {
             images::put(app, parts, path, read_body(body, app.config().images.body_max)).await
         }
         Route::Images(path) if parts.method == Method::DELETE => images::delete(app, parts, path).await,
         Route::Images(path) => images::get(app, parts, path).await,
-        Route::Image => image::get(app, parts).await,
         Route::AuthCheck => auth_check::get(app, parts).await,
         Route::OpenApi => Ok(openapi::document(app)),
         Route::Problem(slug) => problems::page(slug),

@@ -117,17 +117,17 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
                 let mut media = RemoteMedia::new(&mut socket, query.len);
                 attempt(|| exact::exact(&mut media, &query, &mut renderer).map(|found| Reply::Exact(found.answers)))
             }
+            Request::Clip { cpu_ms, query } => {
+                limit_cpu(cpu_ms)?;
+                let mut media = RemoteMedia::careful(&mut socket, query.len);
+                attempt(|| clip::find(&mut media, &query, &mut renderer).map(Reply::Clip))
+            }
             Request::Picture { cpu_ms, pixels_max, renditions, file } => {
                 limit_cpu(cpu_ms)?;
                 attempt(|| {
                     let shown = image_file::show(&mut renderer, &file, pixels_max, &renditions)?;
                     Ok(Reply::Pictured { size: shown.size, pictures: shown.pictures })
                 })
-            }
-            Request::Clip { cpu_ms, query } => {
-                limit_cpu(cpu_ms)?;
-                let mut media = RemoteMedia::careful(&mut socket, query.len);
-                attempt(|| clip::find(&mut media, &query, &mut renderer).map(Reply::Clip))
             }
             Request::Bytes(_) | Request::ReadFailed(_) => {
                 return Err(io::Error::other("bytes that nobody asked for"));

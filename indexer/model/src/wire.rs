@@ -11,8 +11,7 @@
 //! 2. while a scan or a search in a clip or for exact frames runs, the worker asks for bytes ([`Reply::Read`]) and the service answers with
 //!    [`Request::Bytes`] or [`Request::ReadFailed`];
 //! 3. the worker ends the exchange with [`Reply::Scanned`], [`Reply::Rendered`], [`Reply::Exact`], [`Reply::Pictured`],
-//!    [`Reply::Clip`] or
-//!    [`Reply::Failed`].
+//!    [`Reply::Clip`] or [`Reply::Failed`].
 //!
 //! The worker reads media that strangers made: the service treats every reply as hostile and bounds it. Both
 //! ends come from one build, so the form has no version of its own; [`PROTOCOL`] opens each connection.

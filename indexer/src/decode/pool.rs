@@ -156,29 +156,6 @@ impl DecodePool {
         .await
     }
 
-    /// Shows an image file of `user` in all of `renditions`, of which there may be none: then it is only looked at.
-    ///
-    /// # Errors
-    /// As [`Self::render`]; [`FaultKind::TooLarge`] for an image of more than `pixels_max` pixels.
-    pub async fn picture(
-        &self,
-        user: UserId,
-        class: Class,
-        pixels_max: u64,
-        file: &[u8],
-        renditions: &[Rendition],
-    ) -> Result<Pictured, Fault> {
-        count(&self.counters.images);
-        let _slot = self.slot(Lane::of(class, false), class).await?;
-        let deadline = self.config.deadline;
-        self.within(deadline, async {
-            let mut worker = self.worker_of(user).await?;
-            let outcome = exchange::picture(&mut worker.stream, millis(deadline), pixels_max, file, renditions).await;
-            self.settle(user, worker, outcome)
-        })
-        .await
-    }
-
     /// Finds the picture at one point of a clip of `user`, or all its keyframes where its container lists them; the media
     /// is read through `media`.
     ///
@@ -198,6 +175,29 @@ impl DecodePool {
         self.within(deadline, async {
             let mut worker = self.worker_of(user).await?;
             let outcome = exchange::clip(&mut worker.stream, millis(deadline), query, media).await;
+            self.settle(user, worker, outcome)
+        })
+        .await
+    }
+
+    /// Shows an image file of `user` in all of `renditions`, of which there may be none: then it is only looked at.
+    ///
+    /// # Errors
+    /// As [`Self::render`]; [`FaultKind::TooLarge`] for an image of more than `pixels_max` pixels.
+    pub async fn picture(
+        &self,
+        user: UserId,
+        class: Class,
+        pixels_max: u64,
+        file: &[u8],
+        renditions: &[Rendition],
+    ) -> Result<Pictured, Fault> {
+        count(&self.counters.images);
+        let _slot = self.slot(Lane::of(class, false), class).await?;
+        let deadline = self.config.deadline;
+        self.within(deadline, async {
+            let mut worker = self.worker_of(user).await?;
+            let outcome = exchange::picture(&mut worker.stream, millis(deadline), pixels_max, file, renditions).await;
             self.settle(user, worker, outcome)
         })
         .await

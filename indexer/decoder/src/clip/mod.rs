@@ -45,7 +45,14 @@ pub fn find(media: &mut dyn Media, query: &ClipQuery, renderer: &mut Renderer) -
     }
     match scan::clip(&mut kept, query.point)? {
         scan::Clip::Listed(index) => Ok(ClipFound::Listed(index)),
-        scan::Clip::Found(found) => shown(&mut kept, found, query, renderer).map(ClipFound::Shown),
+        scan::Clip::Found(found) => match shown(&mut kept, found, query, renderer) {
+            // What a table of fragments names may lie; the fragments themselves tell.
+            Err(fault) if fault.kind == FaultKind::Damaged => match scan::listed(&mut kept)? {
+                Some(index) => Ok(ClipFound::Listed(index)),
+                None => Err(fault),
+            },
+            shown => shown.map(ClipFound::Shown),
+        },
     }
 }
 

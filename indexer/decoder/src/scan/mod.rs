@@ -86,9 +86,30 @@ pub(crate) struct Found {
 pub(crate) fn clip(media: &mut dyn Media, point: ClipPoint) -> Result<Clip, Fault> {
     let mut window = Window::new(media);
     match Container::of(&mut window, false)? {
-        Container::Mp4 => mp4::scan(&mut window, false, &[], true).map(Clip::Listed),
+        Container::Mp4 => {
+            // Exact frames need the samples of all fragments anyway.
+            if let ClipPoint::Keyframe(percent) = point
+                && let Some(found) = mp4::seek::at_or_before(&mut window, percent)?
+            {
+                return Ok(Clip::Found(found));
+            }
+            mp4::scan(&mut window, false, &[], true).map(Clip::Listed)
+        }
         Container::Mkv => mkv::scan(&mut window, false, &[]).map(Clip::Listed),
         Container::Ts(layout) => ts::seek::at_or_before(&mut window, layout, point).map(Clip::Found),
+    }
+}
+
+/// All keyframes of a clip, however many fragments that takes; nothing of a container that would be read whole.
+///
+/// # Errors
+/// As [`scan`].
+pub(crate) fn listed(media: &mut dyn Media) -> Result<Option<KeyframeIndex>, Fault> {
+    let mut window = Window::new(media);
+    match Container::of(&mut window, false)? {
+        Container::Mp4 => mp4::scan(&mut window, false, &[], true).map(Some),
+        Container::Mkv => mkv::scan(&mut window, false, &[]).map(Some),
+        Container::Ts(_) => Ok(None),
     }
 }
 

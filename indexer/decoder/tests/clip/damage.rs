@@ -5,7 +5,8 @@ use stills_model::fault::FaultKind;
 
 use crate::fixture::{Memory, make};
 
-const WAYS: [(&str, &str); 6] = [
+const WAYS: [(&str, &str); 7] = [
+    ("a.mp4", "-c:v libx264 -preset ultrafast -g 5 -movflags frag_keyframe+empty_moov+default_base_moof+global_sidx"),
     ("a.ts", "-c:v libx264 -preset ultrafast -g 25"),
     ("a.vob", "-c:v mpeg2video -b:v 500k -g 25"),
     ("a.mxf", "-c:v mpeg2video -b:v 500k -g 25"),

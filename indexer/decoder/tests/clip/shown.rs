@@ -65,6 +65,20 @@ fn transport_streams() {
 }
 
 #[test]
+fn fragments_with_a_table_of_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let x264 = "-c:v libx264 -preset veryfast -qp 16 -pix_fmt yuv420p -g 10 -bf 2 -x264-params scenecut=0";
+    for (name, flags) in [
+        ("mfra.mp4", "frag_keyframe+empty_moov"),
+        ("base.mp4", "frag_keyframe+empty_moov+default_base_moof"),
+        ("sidx.mp4", "frag_keyframe+empty_moov+default_base_moof+global_sidx+skip_trailer"),
+        ("edits.mp4", "frag_keyframe+delay_moov"),
+    ] {
+        check_keyframes(&make(&dir, name, 4, &format!("{x264} -movflags {flags}")));
+    }
+}
+
+#[test]
 fn program_streams() {
     check("mpeg2.vob", MPEG2);
     check("mpeg1.mpg", "-c:v mpeg1video -qscale:v 2 -g 25 -bf 2 -sc_threshold 1000000000");

@@ -23,6 +23,7 @@ mod boxes;
 mod edits;
 mod entry;
 mod fragments;
+pub(super) mod seek;
 mod tables;
 mod track;
 
