@@ -244,7 +244,7 @@ impl Engine {
         let parts =
             clips::Parts { fetch: fetch(config, reads)?, pool: Arc::clone(&pool), metrics: Arc::clone(&metrics) };
         let clips = Clips::new(parts, clips_config(config));
-        let images = images(config, &data, &pool).await?;
+        let images = images(config, &data, &disk, &pool).await?;
         let (cache, report) = DiskCache::open(&data.cache(), cache_config(config))?;
         tracing::info!(?report, "the disk cache is open");
         let cache = Arc::new(Live::new(cache));
