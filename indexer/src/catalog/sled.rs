@@ -79,7 +79,8 @@ pub(super) enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 6] = [Self::Timelines, Self::Pending, Self::Expiry, Self::Purge, Self::Seen, Self::Meta];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Timelines, Self::Pending, Self::Expiry, Self::Purge, Self::Seen, Self::Meta];
 
     /// The tree's name; the number is its schema.
     const fn name(self) -> &'static str {

@@ -12,6 +12,7 @@ mod guard;
 mod http;
 mod keys;
 mod listing;
+mod maintenance;
 mod one_picture;
 mod operations;
 mod order;
