@@ -1,12 +1,13 @@
 //! The library behind both programs: recording events in, keyframe indexes and thumbs out.
 //!
-//! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`: leaves never import each other, only
-//! `thumbs` and `pipeline` compose them. `recovery` looks after the stores while they run.
+//! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`, `run → images → {uploads, decode}`: leaves never
+//! import each other, only `thumbs`, `images` and `pipeline` compose them. `recovery` looks after the stores while they run.
 
 pub mod config;
 mod recovery;
 pub mod run;
 
+pub mod images;
 pub mod pipeline;
 pub mod thumbs;
 
@@ -24,6 +25,7 @@ pub mod live;
 pub mod maintain;
 mod marker;
 pub mod source;
+pub mod uploads;
 
 pub mod clock;
 pub mod metrics;

@@ -63,6 +63,8 @@ pub struct Metrics {
     cache_requests: Family<Labels<2>, Counter>,
     events: Family<Labels<1>, Counter>,
     pub cache_bytes: Gauge<u64, AtomicU64>,
+    pub images: Gauge<u64, AtomicU64>,
+    pub images_bytes: Gauge<u64, AtomicU64>,
     pub cache_oldest_age: Gauge,
     pub cache_evicted: Counter,
     pub cache_evicted_unread: Counter,
@@ -98,6 +100,8 @@ impl Metrics {
             cache_requests: Family::default(),
             events: Family::default(),
             cache_bytes: Gauge::default(),
+            images: Gauge::default(),
+            images_bytes: Gauge::default(),
             cache_oldest_age: Gauge::default(),
             cache_evicted: Counter::default(),
             cache_evicted_unread: Counter::default(),
@@ -136,6 +140,8 @@ impl Metrics {
         r.register("scan_duration_seconds", "Scans of recordings", self.scan_duration.clone());
         r.register("cache_requests", "Pictures looked for in a cache", self.cache_requests.clone());
         r.register("cache_bytes", "Pictures on disk", self.cache_bytes.clone());
+        r.register("images", "Images that were put", self.images.clone());
+        r.register("images_bytes", "Images that were put, on disk", self.images_bytes.clone());
         let help = "How far back the pictures on disk reach: the age of the oldest volume";
         r.register("cache_oldest_age_seconds", help, self.cache_oldest_age.clone());
         r.register("cache_evicted_pictures", "Pictures dropped for the budget", self.cache_evicted.clone());

@@ -7,9 +7,11 @@
 pub mod app;
 pub mod server;
 
+mod image_path;
 mod route;
 mod serve;
 
+mod conditional;
 mod query;
 mod reply;
 
@@ -18,6 +20,7 @@ mod cors;
 
 mod auth_check;
 mod events;
+mod images;
 mod openapi;
 mod ops;
 mod problems;

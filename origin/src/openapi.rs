@@ -53,6 +53,7 @@ mod tests {
             Route::Events => "/v1/recordings/events",
             Route::Recordings => "/v1/recordings",
             Route::Devices => "/v1/devices",
+            Route::Images(_) => "/images/v1/image/{contentType}/{id}/{imageType}",
             Route::AuthCheck => "/auth",
             Route::OpenApi => "/openapi.json",
             Route::Problem(_) => "/problems/{slug}",
@@ -106,7 +107,7 @@ mod tests {
                 assert_eq!(item.get(method).is_some(), is_allowed, "{method} {path}");
             }
         }
-        let all = ["auth", "devices", "events", "openapi", "problem", "recordings", "search", "thumb"];
+        let all = ["auth", "devices", "events", "images", "openapi", "problem", "recordings", "search", "thumb"];
         assert_eq!(names.into_iter().collect::<Vec<_>>(), all);
     }
 

@@ -30,8 +30,14 @@ const fn advice(kind: Kind) -> &'static str {
         Kind::UriTooLong => "Shorten the request's URI.",
         Kind::HeaderFieldsTooLarge => "Send fewer or shorter headers.",
         Kind::NotDecodable => "The detail names what is wrong with the media: its codec, container or damage.",
-        Kind::BadRequest => "The request is not valid HTTP.",
+        Kind::BadRequest => {
+            "The request is not valid HTTP; or the list `errors` names every parameter that is wrong, and what is allowed."
+        }
         Kind::Internal => "The fault is logged under the request's id. Trying again may help.",
+        Kind::NoImage => {
+            "There is no such image, or it cannot be shown, and no default is configured for its content type \
+             (`images.defaults`)."
+        }
         Kind::MediaUnreadable => "The media's place did not answer as it should. Trying again may help.",
         Kind::NotIndexed => "Try again after the seconds in `Retry-After`.",
         Kind::Busy | Kind::TooManyRequests => "Try again after the seconds in `Retry-After`, more slowly.",

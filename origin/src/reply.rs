@@ -9,6 +9,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use stills_indexer::catalog::Missing;
+use stills_indexer::images::ImageError;
 use stills_indexer::pipeline::SubmitError;
 use stills_indexer::thumbs::ThumbError;
 use stills_model::fault::{Fault, FaultKind};
@@ -45,6 +46,7 @@ pub(crate) enum Kind {
     NotDecodable,
     BadRequest,
     Internal,
+    NoImage,
     MediaUnreadable,
     NotIndexed,
     Busy,
@@ -55,7 +57,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every kind, for the pages that explain them.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::InvalidParameters,
         Self::InvalidEvents,
         Self::InvalidToken,
@@ -73,6 +75,7 @@ impl Kind {
         Self::NotDecodable,
         Self::BadRequest,
         Self::Internal,
+        Self::NoImage,
         Self::MediaUnreadable,
         Self::NotIndexed,
         Self::Busy,
@@ -111,6 +114,7 @@ impl Kind {
             }
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad-request", "The request cannot be understood"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong on our side"),
+            Self::NoImage => (StatusCode::INTERNAL_SERVER_ERROR, "no-image", "There is no image to show"),
             Self::MediaUnreadable => (StatusCode::BAD_GATEWAY, "media-unreadable", "The media cannot be read"),
             Self::NotIndexed => (StatusCode::SERVICE_UNAVAILABLE, "not-indexed", "The recording is not indexed yet"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too much is asked at once"),
@@ -176,6 +180,13 @@ impl Problem {
             faults.iter().map(|fault| json!({"parameter": fault.parameter, "detail": fault.detail})).collect();
         let detail: Vec<String> = faults.iter().map(|fault| format!("{} {}", fault.parameter, fault.detail)).collect();
         Self::new(Kind::InvalidParameters, detail.join("; ")).with("errors", Value::Array(list))
+    }
+
+    /// The same fault as another kind, for calls whose interface demands another status.
+    #[must_use]
+    pub(crate) fn of_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
     }
 
     pub(crate) fn into_response(self, instance: &str) -> HttpResponse {
@@ -296,6 +307,21 @@ impl From<ThumbError> for Problem {
     }
 }
 
+impl From<ImageError> for Problem {
+    fn from(error: ImageError) -> Self {
+        match error {
+            ImageError::NotAnImage(fault) => Self::new(Kind::BadRequest, fault.detail),
+            ImageError::Fault(fault) => Self::new(Kind::NoImage, fault.detail),
+            ImageError::Full(detail) => Self::new(Kind::Unavailable, detail),
+            ImageError::Busy => Self::new(Kind::Busy, "too many images are asked for at once"),
+            ImageError::Store(internal) => {
+                tracing::error!(error = internal, "the store of images cannot answer");
+                Self::new(Kind::Unavailable, "the store of images cannot answer at present")
+            }
+        }
+    }
+}
+
 impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match error {
@@ -334,6 +360,11 @@ impl Reply {
     /// 202 with JSON.
     pub(crate) fn accepted(body: &Value) -> Self {
         Self::new(StatusCode::ACCEPTED, Some("application/json"), body.to_string().into())
+    }
+
+    /// 201 without a body: what was put is there, and was not before.
+    pub(crate) fn created() -> Self {
+        Self::new(StatusCode::CREATED, None, Bytes::new())
     }
 
     /// 204.

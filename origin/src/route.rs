@@ -7,6 +7,8 @@ use stills_model::id::{DeviceId, Timeline, UserId};
 use stills_model::rendition::Rendition;
 use stills_model::time::{DAY_MS, Span, TIMESTAMP_MAX_MS, Timestamp};
 
+use crate::image_path::ImagePath;
+
 /// What a path asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
@@ -20,6 +22,8 @@ pub(crate) enum Route {
     Recordings,
     /// `GET /v1/devices`
     Devices,
+    /// `GET|PUT|DELETE /images/v1/image/{contentType}/{id}/{imageType}`
+    Images(ImagePath),
     /// `GET /auth`, asked by NGINX alone
     AuthCheck,
     /// `GET /openapi.json`
@@ -90,6 +94,9 @@ impl Route {
         if let Some(slug) = path.strip_prefix("/problems/") {
             return Self::Problem(slug.to_owned());
         }
+        if let Some(rest) = path.strip_prefix(ImagePath::PREFIX) {
+            return ImagePath::parse(rest).map_or(Self::Unknown, Self::Images);
+        }
         path.strip_prefix(prefix).and_then(ThumbPath::parse).map_or(Self::Unknown, Self::Thumb)
     }
 
@@ -98,6 +105,7 @@ impl Route {
         match self {
             Self::Events => "POST, OPTIONS",
             Self::AuthCheck => "GET, HEAD",
+            Self::Images(path) => path.allow(),
             Self::Unknown => "",
             _ => "GET, HEAD, OPTIONS",
         }
@@ -111,6 +119,7 @@ impl Route {
             Self::Events => "events",
             Self::Recordings => "recordings",
             Self::Devices => "devices",
+            Self::Images(_) => "images",
             Self::AuthCheck => "auth",
             Self::OpenApi => "openapi",
             Self::Problem(_) => "problem",
@@ -241,6 +250,8 @@ mod tests {
         check("/v1/thumbnails/search", "search");
         check("/v1/thumbnails/search/", "unknown");
         check("/v1/recordings", "recordings");
+        check("/images/v1/image/Show/4711/Poster", "images");
+        check("/images/v1/image/Show/4711", "unknown");
         check("/problems/gap", "problem");
         check(&format!("/cam/{USER}/{DEVICE}/0/1/1/false/thumb-0-w1-h1.jpg"), "thumb");
         check(&format!("/{USER}/{DEVICE}/0/1/1/false/thumb-0-w1-h1.jpg"), "unknown");

@@ -285,7 +285,7 @@ impl DiskCache {
             }
             slot
         };
-        self.counters.puts.fetch_add(1, Ordering::Relaxed);
+        self.counters.puts.fetch_add(1, Ordering::Release);
         // The last resort: `evict_ahead` has made room already.
         self.evict(self.config.max_bytes, |_| false)?;
         Ok(slot)
@@ -321,6 +321,11 @@ impl DiskCache {
             needs_rebuild: !self.index.is_complete().unwrap_or(false),
             is_condemned: self.index.is_condemned(),
         }
+    }
+
+    /// How many pictures were stored since it was opened: while the number stays, what was not there is not there.
+    pub fn n_puts(&self) -> u64 {
+        self.counters.puts.load(Ordering::Acquire)
     }
 
     /// Ends the use of the index and has the next opening set it aside: for a caller whose call did not come back in
