@@ -305,6 +305,21 @@ impl Engine {
         self.disk.state()
     }
 
+    /// Has the catalog closed and opened anew, as when it were found damaged: for whoever notices what the watch over
+    /// its calls cannot.
+    pub fn condemn_catalog(&self, reason: &str) {
+        if let Some(catalog) = self.catalog.get() {
+            catalog.watched().condemn(reason);
+        }
+    }
+
+    /// The same for the cache index.
+    pub fn condemn_cache_index(&self) {
+        if let Some(cache) = self.cache.get() {
+            cache.condemn_index();
+        }
+    }
+
     /// Whether the catalog lacks what is still being put into it again.
     pub fn is_rebuilding(&self) -> bool {
         self.catalog.is_partial()

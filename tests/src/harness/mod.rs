@@ -10,6 +10,7 @@
 
 #![expect(clippy::panic, reason = "a test that cannot go on has failed, and says why")]
 
+pub mod dice;
 pub mod event;
 pub mod http;
 pub mod metrics;

@@ -3,6 +3,7 @@
 mod fixtures;
 mod image_fixtures;
 
+mod breaking;
 mod conditional;
 mod crash;
 mod deletion;
