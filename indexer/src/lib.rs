@@ -24,6 +24,7 @@ pub mod disk;
 pub mod journal;
 pub mod layout;
 pub mod live;
+pub mod maintain;
 mod marker;
 pub mod source;
 pub mod uploads;

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::task::JoinSet;
 
 use crate::cache::{CacheConfig, CacheError, DiskCache};
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, RowCursor};
 use crate::clips::{self, Clips, ClipsConfig};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -26,6 +26,7 @@ use crate::disk::{Disk, DiskState};
 use crate::images::{self, Images};
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::live::Live;
+use crate::maintain::{Chore, Chores, Failure, Failures, Status, check, remote};
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Anchors, Pipeline, PipelineConfig, PrerenderConfig, SubmitError};
 use crate::recovery::Recovery;
@@ -36,7 +37,7 @@ use crate::source::guard::Guard;
 use crate::source::policy::{MediaPolicy, PolicyConfig};
 use crate::source::{RemoteConfig, Source};
 use crate::threads::Threads;
-use crate::thumbs::{self, Thumbs};
+use crate::thumbs::{self, ThumbError, Thumbs};
 use crate::uploads::{UploadError, Uploads};
 
 /// Calls to the stores that may wait for a thread.
@@ -103,10 +104,11 @@ pub struct Engine {
     catalog: Arc<Live<Catalog>>,
     disk: Arc<Disk>,
     rebuild: Arc<AtomicBool>,
+    chores: Arc<Chores>,
     pool: Arc<DecodePool>,
     tasks: JoinSet<()>,
     /// Held for as long as the engine runs.
-    _data: DataDir,
+    data: DataDir,
 }
 
 fn policy(config: &Config) -> Result<MediaPolicy, RunError> {
@@ -197,12 +199,12 @@ pub(crate) fn incarnation(clock: &Clock) -> String {
 }
 
 /// An entry takes the longest scan result: a day in which every picture is a keyframe.
-fn journal_config() -> JournalConfig {
+pub(crate) fn journal_config() -> JournalConfig {
     let payload_max = u32::try_from(SCANNED_LEN_MAX + 4096).unwrap_or(u32::MAX);
     JournalConfig { payload_bytes_max: payload_max, ..JournalConfig::default() }
 }
 
-fn cache_config(config: &Config) -> CacheConfig {
+pub(crate) fn cache_config(config: &Config) -> CacheConfig {
     CacheConfig { max_bytes: config.cache.max_bytes, volume_bytes: config.cache.volume_bytes, ..CacheConfig::default() }
 }
 
@@ -260,6 +262,7 @@ impl Engine {
             hot_bytes: config.cache.hot_bytes,
             prerendered: config.prerender.renditions.clone(),
         });
+        let chores = Arc::new(Chores::default());
         let parts = pipeline::Parts {
             journal: Arc::new(journal),
             catalog: Arc::clone(&catalog),
@@ -270,6 +273,7 @@ impl Engine {
             threads: Arc::clone(&writes),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
+            chores: Arc::clone(&chores),
         };
         let (pipeline, replayed) = Pipeline::open(parts, pipeline_config(config)).await?;
         tracing::info!(?replayed, backlog = pipeline.backlog(), "the pipeline is open");
@@ -291,6 +295,7 @@ impl Engine {
             pipeline: pipeline.clone(),
             threads: [threads, writes],
             rebuild: Arc::clone(&rebuild),
+            chores: Arc::clone(&chores),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         };
@@ -309,9 +314,10 @@ impl Engine {
             catalog,
             disk,
             rebuild,
+            chores,
             pool,
             tasks,
-            _data: data,
+            data,
         })
     }
 
@@ -331,11 +337,19 @@ impl Engine {
         self.disk.state()
     }
 
-    /// Has catalog and cache index made anew from journal and volumes, while requests are answered. Returns at once;
-    /// [`Engine::is_rebuilding`] tells when it is over.
-    pub fn rebuild(&self) {
-        self.catalog.set_partial(true);
-        self.rebuild.store(true, Ordering::Release);
+    /// Has the catalog closed and opened anew, as when it were found damaged: for whoever notices what the watch over
+    /// its calls cannot.
+    pub fn condemn_catalog(&self, reason: &str) {
+        if let Some(catalog) = self.catalog.get() {
+            catalog.watched().condemn(reason);
+        }
+    }
+
+    /// The same for the cache index.
+    pub fn condemn_cache_index(&self) {
+        if let Some(cache) = self.cache.get() {
+            cache.condemn_index();
+        }
     }
 
     /// Whether the catalog lacks what is still being put into it again.
@@ -376,6 +390,61 @@ impl Engine {
         raise(&metrics.journal_sync_failures, journal.sync_failures);
     }
 
+    /// Says in the data directory where the admin listener is, so that commands find it.
+    pub fn note_admin(&self, address: std::net::SocketAddr) {
+        let path = self.data.root().join(remote::ADDRESS_FILE);
+        if let Err(error) = std::fs::write(&path, address.to_string()) {
+            tracing::warn!(%error, "commands will not find this server");
+        }
+    }
+
+    /// How far the chore is that runs, or how the last one ended.
+    pub fn chore(&self) -> Status {
+        self.chores.status()
+    }
+
+    /// Begins a chore; none: another one is under way. A rebuild makes catalog and cache index anew from journal and
+    /// volumes while requests are answered from what is there.
+    pub fn begin(&self, chore: Chore) -> Option<Status> {
+        if !self.chores.begin(chore) {
+            return None;
+        }
+        match chore {
+            Chore::Rebuild => {
+                self.catalog.set_partial(true);
+                self.rebuild.store(true, Ordering::Release);
+            }
+            Chore::Check => {
+                let (catalog, cache, chores) = (self.catalog.get(), self.cache.get(), Arc::clone(&self.chores));
+                let journal = Arc::clone(self.pipeline.journal());
+                // As long as it takes to read everything, and one at a time.
+                tokio::task::spawn_blocking(move || {
+                    let stores = catalog.zip(cache).ok_or_else(|| "a store is being opened".to_owned());
+                    let found =
+                        stores.and_then(|(catalog, cache)| check::check(&journal, &catalog, &cache, &chores.tally));
+                    chores.end(chore, found);
+                });
+            }
+        }
+        Some(self.chores.status())
+    }
+
+    /// Some recordings that were set aside, from where an earlier call said to go on (empty: the beginning); with
+    /// `is_retry` they are scanned again. None: that is not such a place.
+    ///
+    /// # Errors
+    /// [`ThumbError`] when the catalog cannot answer.
+    pub async fn failures(&self, from: &str, is_retry: bool) -> Result<Option<Failures>, ThumbError> {
+        let Some(from) = unhex(from) else { return Ok(None) };
+        let (found, next) = self.thumbs.ask(move |catalog| catalog.set_aside(&RowCursor(from))).await?;
+        for set_aside in found.iter().filter(|_| is_retry) {
+            let retried = self.pipeline.retry(set_aside.timeline, set_aside.recording.clone()).await;
+            retried.map_err(|error| ThumbError::Store(error.to_string()))?;
+        }
+        let next = next.map(|RowCursor(key)| key.iter().map(|byte| format!("{byte:02x}")).collect());
+        Ok(Some(Failures { failures: found.iter().map(Failure::of).collect(), next }))
+    }
+
     /// Stops: work in progress is left where it can go on, state is flushed.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
@@ -383,6 +452,8 @@ impl Engine {
         if let Some(Err(error)) = self.cache.get().map(|cache| cache.sync()) {
             tracing::warn!(%error, "the disk cache could not be flushed");
         }
+        // It need not be there.
+        let _ = std::fs::remove_file(self.data.root().join(remote::ADDRESS_FILE));
     }
 }
 
@@ -398,4 +469,12 @@ fn decode_config(config: &Config) -> Result<DecodeConfig, RunError> {
         exact_frames_max: decoders.exact_frames_max,
         memory_max_bytes: decoders.memory_max,
     })
+}
+
+/// Undoes two hexadecimal digits a byte.
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let bytes = text.as_bytes().chunks(2);
+    bytes
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok())
+        .collect()
 }

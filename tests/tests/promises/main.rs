@@ -3,6 +3,7 @@
 mod fixtures;
 mod image_fixtures;
 
+mod breaking;
 mod conditional;
 mod crash;
 mod deletion;
@@ -18,6 +19,7 @@ mod image_matrix;
 mod image_put;
 mod keys;
 mod listing;
+mod maintenance;
 mod network_media;
 mod one_picture;
 mod operations;
