@@ -175,11 +175,12 @@ fn pipeline_config(config: &Config) -> PipelineConfig {
 }
 
 /// The path of images that people put.
-async fn images(config: &Config, data: &DataDir, pool: &Arc<DecodePool>) -> Result<Images, RunError> {
+async fn images(config: &Config, data: &DataDir, disk: &Arc<Disk>, pool: &Arc<DecodePool>) -> Result<Images, RunError> {
     let uploads = Uploads::open(&data.uploads().join("images"), config.images.max_bytes)?;
     tracing::info!(stats = ?uploads.stats(), "the images are open");
     let parts = images::Parts {
         uploads,
+        disk: Arc::clone(disk),
         pool: Arc::clone(pool),
         running_max: config.decoders.running_max.div_ceil(2),
         threads: Threads::start("uploads", UPLOAD_THREADS, UPLOAD_CALLS_MAX)?,
@@ -243,7 +244,7 @@ impl Engine {
         let parts =
             clips::Parts { fetch: fetch(config, reads)?, pool: Arc::clone(&pool), metrics: Arc::clone(&metrics) };
         let clips = Clips::new(parts, clips_config(config));
-        let images = images(config, &data, &pool).await?;
+        let images = images(config, &data, &disk, &pool).await?;
         let (cache, report) = DiskCache::open(&data.cache(), cache_config(config))?;
         tracing::info!(?report, "the disk cache is open");
         let cache = Arc::new(Live::new(cache));

@@ -13,7 +13,7 @@ use stills_model::rendition::{Fit, Format, Rendition};
 use crate::app::App;
 use crate::auth::{Caller, Credentials, Scope, Target, authorize};
 use crate::query::Query;
-use crate::reply::{Kind, Problem, Reply};
+use crate::reply::{Kind, Problem, Reply, content_type};
 use crate::route::Fault;
 
 const FRAME_OFFSET: HeaderName = HeaderName::from_static("stills-frame-offset");

@@ -13,6 +13,7 @@ use stills_indexer::images::ImageError;
 use stills_indexer::pipeline::SubmitError;
 use stills_indexer::thumbs::ThumbError;
 use stills_model::fault::{Fault, FaultKind};
+use stills_model::rendition::Format;
 
 use crate::auth::{AuthError, Refusal};
 use crate::route;
@@ -221,6 +222,15 @@ impl Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.extend(self.headers);
         respond(status, headers, body.to_string().into())
+    }
+}
+
+/// The media type of a picture.
+pub(crate) const fn content_type(format: Format) -> &'static str {
+    match format {
+        Format::Jpeg => "image/jpeg",
+        Format::Png => "image/png",
+        Format::WebP => "image/webp",
     }
 }
 
