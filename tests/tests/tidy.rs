@@ -281,8 +281,9 @@ fn the_leaves_of_the_indexer_do_not_know_each_other() {
         };
         let code = code(&text);
         let others = leaves.iter().filter(|other| *other != leaf);
-        found
-            .extend(others.filter(|other| code.contains(&format!("crate::{other}::"))).map(|o| format!("{o} in {name}")));
+        found.extend(
+            others.filter(|other| code.contains(&format!("crate::{other}::"))).map(|o| format!("{o} in {name}")),
+        );
     }
     assert_eq!(found, NONE);
 }
