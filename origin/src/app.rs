@@ -13,6 +13,7 @@ use stills_indexer::run::{self, Engine, RunError};
 use thiserror::Error;
 
 use crate::auth::{Auth, AuthConfig, ClaimPointers, ConfigFault, ScopeSet, Secret, SecretSource};
+use crate::compat::kinesis;
 use crate::server::{Limits, Server};
 use crate::{ops, serve};
 
@@ -50,6 +51,7 @@ pub enum AppError {
 pub(crate) struct App {
     pub(crate) engine: Engine,
     pub(crate) auth: Auth,
+    pub(crate) kinesis: kinesis::Room,
     config: ArcSwap<Config>,
     is_draining: AtomicBool,
     request_ids: AtomicU64,
@@ -154,7 +156,8 @@ impl Running {
         let run_id = u32::try_from(clock.now().as_ms() & 0xffff_ffff).unwrap_or(0) ^ std::process::id();
         let (http, is_draining, request_ids) = (config.http.clone(), AtomicBool::new(false), AtomicU64::new(0));
         let config = ArcSwap::from_pointee(config);
-        let app = Arc::new(App { engine, auth, config, is_draining, request_ids, run_id });
+        let kinesis = kinesis::Room::new();
+        let app = Arc::new(App { engine, auth, kinesis, config, is_draining, request_ids, run_id });
         let limits = Limits {
             connections_max: http.connections_max,
             header_timeout: http.header_timeout,
@@ -211,6 +214,7 @@ impl Running {
             credentials: fresh.credentials,
             retention: fresh.retention,
             cors: fresh.cors,
+            kinesis: fresh.kinesis,
             ..(**self.app.config()).clone()
         };
         self.app.config.store(Arc::new(kept));

@@ -17,6 +17,7 @@ pub mod auth;
 mod cors;
 
 mod auth_check;
+mod compat;
 mod events;
 mod openapi;
 mod ops;

@@ -53,6 +53,8 @@ mod tests {
             Route::Events => "/v1/recordings/events",
             Route::Recordings => "/v1/recordings",
             Route::Devices => "/v1/devices",
+            Route::KinesisEndpoint => "/getDataEndpoint",
+            Route::KinesisImages => "/getImages",
             Route::AuthCheck => "/auth",
             Route::OpenApi => "/openapi.json",
             Route::Problem(_) => "/problems/{slug}",
@@ -106,7 +108,18 @@ mod tests {
                 assert_eq!(item.get(method).is_some(), is_allowed, "{method} {path}");
             }
         }
-        let all = ["auth", "devices", "events", "openapi", "problem", "recordings", "search", "thumb"];
+        let all = [
+            "auth",
+            "devices",
+            "events",
+            "kinesis-endpoint",
+            "kinesis-images",
+            "openapi",
+            "problem",
+            "recordings",
+            "search",
+            "thumb",
+        ];
         assert_eq!(names.into_iter().collect::<Vec<_>>(), all);
     }
 

@@ -22,6 +22,8 @@ pub(crate) type HttpResponse = Response<Full<Bytes>>;
 /// NGINX heeds it only when it stands before `Cache-Control`.
 pub(crate) const X_ACCEL_EXPIRES: HeaderName = HeaderName::from_static("x-accel-expires");
 
+const AWS_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+
 /// For how long NGINX may keep a 404 and a 415: what is missing may be there in a moment.
 const NEGATIVE_AGE_S: u32 = 5;
 
@@ -307,6 +309,63 @@ impl From<SubmitError> for Problem {
     }
 }
 
+/// The errors of an AWS interface, by the names that its SDKs know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exception {
+    InvalidArgument,
+    Validation,
+    ClientLimitExceeded,
+    NotAuthorized,
+    ResourceNotFound,
+    InternalFailure,
+    ServiceUnavailable,
+}
+
+impl Exception {
+    const fn facts(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::InvalidArgument => (StatusCode::BAD_REQUEST, "InvalidArgumentException"),
+            Self::Validation => (StatusCode::BAD_REQUEST, "ValidationException"),
+            Self::ClientLimitExceeded => (StatusCode::BAD_REQUEST, "ClientLimitExceededException"),
+            Self::NotAuthorized => (StatusCode::UNAUTHORIZED, "NotAuthorizedException"),
+            Self::ResourceNotFound => (StatusCode::NOT_FOUND, "ResourceNotFoundException"),
+            Self::InternalFailure => (StatusCode::INTERNAL_SERVER_ERROR, "InternalFailure"),
+            Self::ServiceUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+        }
+    }
+}
+
+/// An error as an AWS SDK reads it: a name in a header, a sentence in the body.
+#[derive(Debug)]
+pub(crate) struct AwsError {
+    pub(crate) exception: Exception,
+    pub(crate) message: String,
+}
+
+impl AwsError {
+    pub(crate) fn new(exception: Exception, message: impl Into<String>) -> Self {
+        Self { exception, message: message.into() }
+    }
+}
+
+impl From<Problem> for AwsError {
+    fn from(problem: Problem) -> Self {
+        let exception = match problem.kind {
+            Kind::Busy | Kind::TooManyRequests => Exception::ClientLimitExceeded,
+            Kind::Internal => Exception::InternalFailure,
+            kind if kind.facts().0.is_server_error() => Exception::ServiceUnavailable,
+            _ => Exception::InvalidArgument,
+        };
+        Self::new(exception, problem.detail)
+    }
+}
+
+impl From<ThumbError> for AwsError {
+    fn from(error: ThumbError) -> Self {
+        Problem::from(error).into()
+    }
+}
+
 /// A success.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -347,6 +406,14 @@ impl Reply {
     /// 503 with JSON: readiness.
     pub(crate) fn not_ready(body: &Value) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("application/json"), body.to_string().into())
+    }
+
+    /// An error of an AWS interface.
+    pub(crate) fn aws_error(error: &AwsError) -> Self {
+        let (status, name) = error.exception.facts();
+        let body = json!({"Message": error.message}).to_string();
+        let reply = Self::new(status, Some("application/json"), body.into());
+        reply.with(AWS_ERROR_TYPE, name).with(header::CACHE_CONTROL, "no-store")
     }
 
     /// Adds a header.

@@ -20,6 +20,10 @@ pub(crate) enum Route {
     Recordings,
     /// `GET /v1/devices`
     Devices,
+    /// `POST /getDataEndpoint`
+    KinesisEndpoint,
+    /// `POST /getImages`
+    KinesisImages,
     /// `GET /auth`, asked by NGINX alone
     AuthCheck,
     /// `GET /openapi.json`
@@ -83,6 +87,8 @@ impl Route {
             "/v1/recordings/events" => return Self::Events,
             "/v1/recordings" => return Self::Recordings,
             "/v1/devices" => return Self::Devices,
+            "/getDataEndpoint" => return Self::KinesisEndpoint,
+            "/getImages" => return Self::KinesisImages,
             "/auth" => return Self::AuthCheck,
             "/openapi.json" => return Self::OpenApi,
             _ => {}
@@ -96,7 +102,7 @@ impl Route {
     /// The methods it answers, as `Allow` lists them.
     pub(crate) const fn allow(&self) -> &'static str {
         match self {
-            Self::Events => "POST, OPTIONS",
+            Self::Events | Self::KinesisEndpoint | Self::KinesisImages => "POST, OPTIONS",
             Self::AuthCheck => "GET, HEAD",
             Self::Unknown => "",
             _ => "GET, HEAD, OPTIONS",
@@ -111,6 +117,8 @@ impl Route {
             Self::Events => "events",
             Self::Recordings => "recordings",
             Self::Devices => "devices",
+            Self::KinesisEndpoint => "kinesis-endpoint",
+            Self::KinesisImages => "kinesis-images",
             Self::AuthCheck => "auth",
             Self::OpenApi => "openapi",
             Self::Problem(_) => "problem",
@@ -241,6 +249,9 @@ mod tests {
         check("/v1/thumbnails/search", "search");
         check("/v1/thumbnails/search/", "unknown");
         check("/v1/recordings", "recordings");
+        check("/getDataEndpoint", "kinesis-endpoint");
+        check("/getImages", "kinesis-images");
+        check("/getimages", "unknown");
         check("/problems/gap", "problem");
         check(&format!("/cam/{USER}/{DEVICE}/0/1/1/false/thumb-0-w1-h1.jpg"), "thumb");
         check(&format!("/{USER}/{DEVICE}/0/1/1/false/thumb-0-w1-h1.jpg"), "unknown");

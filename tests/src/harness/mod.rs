@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod nginx;
 pub mod procfs;
 pub mod program;
+pub mod python;
 pub mod raw;
 pub mod setup;
 pub mod signed;

@@ -10,6 +10,7 @@ mod frame_rule;
 mod guard;
 mod http;
 mod keys;
+mod kinesis;
 mod listing;
 mod one_picture;
 mod operations;
