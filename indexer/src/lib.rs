@@ -1,11 +1,12 @@
 //! The library behind both programs: recording events in, keyframe indexes and thumbs out.
 //!
 //! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`: leaves never import each other, only
-//! `thumbs` and `pipeline` compose them.
+//! `thumbs`, `pipeline` and, for media that callers name, `clips` compose them.
 
 pub mod config;
 pub mod run;
 
+pub mod clips;
 pub mod pipeline;
 pub mod thumbs;
 

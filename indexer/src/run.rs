@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::cache::{CacheConfig, CacheError, DiskCache};
 use crate::catalog::{Catalog, CatalogError};
+use crate::clips::{self, Clips, ClipsConfig};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::media::MediaRead;
@@ -23,8 +24,9 @@ use crate::decode::{DecodeConfig, DecodePool, StartError};
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Anchors, Pipeline, PipelineConfig, PrerenderConfig, SubmitError};
-use crate::source::client::Client;
+use crate::source::client::{Client, Pace};
 use crate::source::credentials::Credentials;
+use crate::source::fetch::Fetch;
 use crate::source::guard::Guard;
 use crate::source::policy::{MediaPolicy, PolicyConfig};
 use crate::source::{RemoteConfig, Source};
@@ -70,6 +72,8 @@ pub struct Engine {
     pub thumbs: Thumbs,
     /// The write path.
     pub pipeline: Pipeline,
+    /// Pictures of media that callers name by URL.
+    pub clips: Clips,
     /// Which media may be read for whom.
     pub policy: Arc<MediaPolicy>,
     /// Counters.
@@ -109,6 +113,26 @@ fn remote_config(config: &Config, whole_dir: PathBuf) -> Result<RemoteConfig, Ru
         whole_dir,
         whole_bytes_max: config.media.whole_bytes_max,
     })
+}
+
+/// Reads what callers name: rules, networks and pace of `[fetch]`, never those of `[media]`.
+fn fetch(config: &Config, threads: Arc<Threads>) -> Result<Fetch, RunError> {
+    let allow_urls = config.fetch.allow_urls.iter().map(|pattern| pattern.as_str().to_owned()).collect();
+    let policy = MediaPolicy::of_fetch(allow_urls).map_err(|faults| RunError::Policy(faults.join("; ")))?;
+    let guard = Guard::new(config.fetch.allow_networks.iter().map(|network| network.0).collect());
+    let pace = Pace { rate_min: config.fetch.rate_min, ..Pace::default() };
+    let client = Client::paced(guard, pace).map_err(RunError::Network)?;
+    Ok(Fetch::new(policy, client, credentials(config)?, threads))
+}
+
+fn clips_config(config: &Config) -> ClipsConfig {
+    let fetch = &config.fetch;
+    ClipsConfig {
+        bytes_max: fetch.bytes_max,
+        deadline: fetch.deadline,
+        running_max: fetch.running_max,
+        index_bytes_max: fetch.index_bytes_max,
+    }
 }
 
 fn pipeline_config(config: &Config) -> PipelineConfig {
@@ -173,8 +197,11 @@ impl Engine {
         let reads = Arc::new(Threads::start("media", cores.max(2) * 2, MEDIA_READS_MAX)?);
         let policy = Arc::new(policy(config)?);
         let remote = remote_config(config, data.root().join("tmp"))?;
-        let source = Source::new(Arc::clone(&policy), reads, remote).map_err(RunError::Network)?;
+        let source = Source::new(Arc::clone(&policy), Arc::clone(&reads), remote).map_err(RunError::Network)?;
         let pool = DecodePool::start(decode_config(config)?).await?;
+        let parts =
+            clips::Parts { fetch: fetch(config, reads)?, pool: Arc::clone(&pool), metrics: Arc::clone(&metrics) };
+        let clips = Clips::new(parts, clips_config(config));
         let (cache, report) = DiskCache::open(&data.cache(), cache_config(config))?;
         tracing::info!(?report, "the disk cache is open");
         let cache = Arc::new(cache);
@@ -206,7 +233,7 @@ impl Engine {
         }
         let mut tasks = JoinSet::new();
         pipeline.start(&mut tasks);
-        Ok(Self { thumbs, pipeline, policy, metrics, clock, seam_ms, source, cache, pool, tasks, _data: data })
+        Ok(Self { thumbs, pipeline, clips, policy, metrics, clock, seam_ms, source, cache, pool, tasks, _data: data })
     }
 
     /// Takes the credentials of a configuration that was read again; faulty ones change nothing.
@@ -214,7 +241,9 @@ impl Engine {
     /// # Errors
     /// [`RunError::Credentials`] names them.
     pub fn set_credentials(&self, config: &Config) -> Result<(), RunError> {
-        self.source.set_credentials(credentials(config)?);
+        let (for_recordings, for_clips) = (credentials(config)?, credentials(config)?);
+        self.source.set_credentials(for_recordings);
+        self.clips.set_credentials(for_clips);
         Ok(())
     }
 

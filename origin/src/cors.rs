@@ -9,10 +9,10 @@ use crate::route::Route;
 
 /// What scripts may read beside the body.
 const EXPOSED: &str = "ETag, Link, X-Total-Count, Retry-After, Cache-Status, X-Request-Id, Stills-Pending, \
-                       Stills-Frame-Timestamp, Stills-Frame-Distance";
+                       Stills-Frame-Timestamp, Stills-Frame-Distance, Stills-Frame-Offset";
 
 /// What requests may carry.
-const ALLOWED_HEADERS: &str = "Authorization, Content-Type, If-None-Match, Prefer, X-Request-Id";
+const ALLOWED_HEADERS: &str = "Authorization, Content-Type, If-None-Match, Prefer, X-Rasp-Auth-Token, X-Request-Id";
 
 /// Whether the request is a preflight or a bare `OPTIONS`: answered without a credential.
 pub(crate) fn is_options(parts: &Parts) -> bool {

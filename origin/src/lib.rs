@@ -19,6 +19,7 @@ mod cors;
 mod auth_check;
 mod compat;
 mod events;
+mod image;
 mod openapi;
 mod ops;
 mod problems;

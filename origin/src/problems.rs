@@ -30,7 +30,16 @@ const fn advice(kind: Kind) -> &'static str {
         Kind::UriTooLong => "Shorten the request's URI.",
         Kind::HeaderFieldsTooLarge => "Send fewer or shorter headers.",
         Kind::NotDecodable => "The detail names what is wrong with the media: its codec, container or damage.",
-        Kind::BadRequest => "The request is not valid HTTP.",
+        Kind::BadRequest => {
+            "The request is not valid HTTP; or the list `errors` names every parameter that is wrong, and what is allowed."
+        }
+        Kind::UrlNotAllowed => {
+            "The operator allows no fetch of this URL for this caller: the detail says whether by its text, by the address \
+             behind its name, or by the credentials that go with it."
+        }
+        Kind::UnknownCredentials => {
+            "Ask the operator for credentials that your user may name, or leave `credentials_key` out."
+        }
         Kind::Internal => "The fault is logged under the request's id. Trying again may help.",
         Kind::MediaUnreadable => "The media's place did not answer as it should. Trying again may help.",
         Kind::NotIndexed => "Try again after the seconds in `Retry-After`.",

@@ -29,6 +29,11 @@ impl Query {
         self.faults.push(Fault::new(name, detail));
     }
 
+    /// The names that are none of `known`, in their order.
+    pub(crate) fn others(&self, known: &[&str]) -> Vec<String> {
+        self.pairs.iter().map(|(name, _)| name).filter(|name| !known.contains(&name.as_str())).cloned().collect()
+    }
+
     /// The value of a parameter; twice is a fault.
     pub(crate) fn optional(&mut self, name: &'static str) -> Option<String> {
         let mut values = self.pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone());

@@ -46,6 +46,8 @@ pub(crate) enum Kind {
     HeaderFieldsTooLarge,
     NotDecodable,
     BadRequest,
+    UrlNotAllowed,
+    UnknownCredentials,
     Internal,
     MediaUnreadable,
     NotIndexed,
@@ -57,7 +59,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every kind, for the pages that explain them.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::InvalidParameters,
         Self::InvalidEvents,
         Self::InvalidToken,
@@ -74,6 +76,8 @@ impl Kind {
         Self::HeaderFieldsTooLarge,
         Self::NotDecodable,
         Self::BadRequest,
+        Self::UrlNotAllowed,
+        Self::UnknownCredentials,
         Self::Internal,
         Self::MediaUnreadable,
         Self::NotIndexed,
@@ -112,6 +116,8 @@ impl Kind {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-decodable", "The media holds no picture that can be decoded")
             }
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad-request", "The request cannot be understood"),
+            Self::UrlNotAllowed => (StatusCode::FORBIDDEN, "url-not-allowed", "This URL is not fetched here"),
+            Self::UnknownCredentials => (StatusCode::NOT_FOUND, "unknown-credentials", "There are no such credentials"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong on our side"),
             Self::MediaUnreadable => (StatusCode::BAD_GATEWAY, "media-unreadable", "The media cannot be read"),
             Self::NotIndexed => (StatusCode::SERVICE_UNAVAILABLE, "not-indexed", "The recording is not indexed yet"),
@@ -178,6 +184,13 @@ impl Problem {
             faults.iter().map(|fault| json!({"parameter": fault.parameter, "detail": fault.detail})).collect();
         let detail: Vec<String> = faults.iter().map(|fault| format!("{} {}", fault.parameter, fault.detail)).collect();
         Self::new(Kind::InvalidParameters, detail.join("; ")).with("errors", Value::Array(list))
+    }
+
+    /// The same fault as another kind, for calls whose interface demands another status.
+    #[must_use]
+    pub(crate) fn of_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
     }
 
     pub(crate) fn into_response(self, instance: &str) -> HttpResponse {

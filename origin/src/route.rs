@@ -24,6 +24,8 @@ pub(crate) enum Route {
     KinesisEndpoint,
     /// `POST /getImages`
     KinesisImages,
+    /// `GET /image`
+    Image,
     /// `GET /auth`, asked by NGINX alone
     AuthCheck,
     /// `GET /openapi.json`
@@ -89,6 +91,7 @@ impl Route {
             "/v1/devices" => return Self::Devices,
             "/getDataEndpoint" => return Self::KinesisEndpoint,
             "/getImages" => return Self::KinesisImages,
+            "/image" => return Self::Image,
             "/auth" => return Self::AuthCheck,
             "/openapi.json" => return Self::OpenApi,
             _ => {}
@@ -119,6 +122,7 @@ impl Route {
             Self::Devices => "devices",
             Self::KinesisEndpoint => "kinesis-endpoint",
             Self::KinesisImages => "kinesis-images",
+            Self::Image => "image",
             Self::AuthCheck => "auth",
             Self::OpenApi => "openapi",
             Self::Problem(_) => "problem",
@@ -252,6 +256,8 @@ mod tests {
         check("/getDataEndpoint", "kinesis-endpoint");
         check("/getImages", "kinesis-images");
         check("/getimages", "unknown");
+        check("/image", "image");
+        check("/image/", "unknown");
         check("/problems/gap", "problem");
         check(&format!("/cam/{USER}/{DEVICE}/0/1/1/false/thumb-0-w1-h1.jpg"), "thumb");
         check(&format!("/{USER}/{DEVICE}/0/1/1/false/thumb-0-w1-h1.jpg"), "unknown");

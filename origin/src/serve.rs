@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::compat::kinesis;
 use crate::reply::{HttpResponse, Kind, Problem, Reply, insert};
 use crate::route::Route;
-use crate::{auth_check, cors, events, openapi, ops, problems, recordings, search, thumb};
+use crate::{auth_check, cors, events, image, openapi, ops, problems, recordings, search, thumb};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const AWS_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -75,6 +75,7 @@ async fn answer(app: &App, route: &Route, parts: &Parts, body: Incoming) -> Resu
         Route::Devices => recordings::devices(app, parts).await,
         Route::KinesisEndpoint => Ok(kinesis::endpoint(app, parts, read_body(app, body)).await),
         Route::KinesisImages => Ok(kinesis::images(app, parts, read_body(app, body)).await),
+        Route::Image => image::get(app, parts).await,
         Route::AuthCheck => auth_check::get(app, parts).await,
         Route::OpenApi => Ok(openapi::document(app)),
         Route::Problem(slug) => problems::page(slug),

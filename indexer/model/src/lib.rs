@@ -21,6 +21,7 @@ pub mod keyframe_index;
 pub mod rendition;
 pub mod thumb;
 
+pub mod clip;
 pub mod exact;
 pub mod fault;
 pub mod wire;

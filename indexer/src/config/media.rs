@@ -77,6 +77,16 @@ pub struct Fetch {
     pub allow_urls: Vec<UrlPattern>,
     /// Networks that the address guard would refuse otherwise.
     pub allow_networks: Vec<Network>,
+    /// The most bytes that may be read for one picture.
+    pub bytes_max: u64,
+    /// How long one picture may take, reading included.
+    pub deadline: Duration,
+    /// The slowest that a server may send, in bytes a second.
+    pub rate_min: u64,
+    /// Pictures of URLs that may be made at once; one more is refused.
+    pub running_max: usize,
+    /// The most bytes of memory for what is known of such media.
+    pub index_bytes_max: u64,
 }
 
 impl Fetch {
@@ -84,7 +94,20 @@ impl Fetch {
         let fetch = settings.section("fetch");
         let urls_doc =
             "Regular expressions, from `^`, over the whole normalised URL that a caller names; empty: all refused.";
-        Self { allow_urls: fetch.list("allow_urls", &[], 1000, urls_doc), allow_networks: networks(&fetch) }
+        let bytes_doc = "The most bytes of media that may be read for one picture.";
+        let deadline_doc = "How long one picture may take, reading included.";
+        let rate_doc = "The slowest that a server may send, in bytes a second, after its first five seconds.";
+        let running_doc = "Pictures of URLs that may be made at once; one more gets 503.";
+        let index_doc = "The most memory for what is known of such media, so that a second picture takes one request.";
+        Self {
+            allow_urls: fetch.list("allow_urls", &[], 1000, urls_doc),
+            allow_networks: networks(&fetch),
+            bytes_max: fetch.bytes("bytes_max", "256MiB", "1MiB"..="1TiB", bytes_doc),
+            deadline: fetch.duration("deadline", "30s", "100ms"..="10m", deadline_doc),
+            rate_min: fetch.bytes("rate_min", "16KiB", "0B"..="1GiB", rate_doc),
+            running_max: fetch.integer("running_max", 16, 1..=10_000, running_doc),
+            index_bytes_max: fetch.bytes("index_bytes_max", "64MiB", "0B"..="64GiB", index_doc),
+        }
     }
 }
 

@@ -97,7 +97,15 @@ impl Client {
     /// # Errors
     /// When the system's trusted certificates cannot be read.
     pub fn new(guard: Guard) -> io::Result<Self> {
-        Self::with(guard, Arc::new(|name| Box::pin(system_lookup(name))), Pace::default())
+        Self::paced(guard, Pace::default())
+    }
+
+    /// The same at another pace.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn paced(guard: Guard, pace: Pace) -> io::Result<Self> {
+        Self::with(guard, Arc::new(|name| Box::pin(system_lookup(name))), pace)
     }
 
     /// The same with another way to resolve names and another pace.
@@ -109,6 +117,11 @@ impl Client {
         let resolver = GuardedResolver { guard: Arc::clone(&guard), lookup };
         let http = builder(pace).dns_resolver(Arc::new(resolver)).build().map_err(io::Error::other)?;
         Ok(Self { http, guard, pace })
+    }
+
+    /// Checks what a URL says by itself, as [`Guard::check_url`].
+    pub(super) fn check_url(&self, url: &Url) -> Result<(), Forbidden> {
+        self.guard.check_url(url)
     }
 
     /// How fast a body has to come.

@@ -15,6 +15,7 @@ use object_store::azure::{AzureCredentialProvider, MicrosoftAzureBuilder};
 use object_store::gcp::{GcpCredential, GcpCredentialProvider, GoogleCloudStorageBuilder};
 use object_store::{ObjectStore, RetryConfig, StaticCredentialProvider};
 use stills_model::fault::{Fault, FaultKind};
+use stills_model::id::UserId;
 use url::Url;
 
 use super::connector::{Guarded, OwnIdentity};
@@ -26,7 +27,7 @@ const NO_BUCKET: &str = "identity";
 
 /// All configured credentials, ready for use.
 #[derive(Debug, Default)]
-pub struct Credentials(BTreeMap<String, Held>);
+pub struct Credentials(BTreeMap<String, Arc<Held>>);
 
 /// One of them.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(super) struct Held {
     endpoint: Option<String>,
     region: Option<String>,
     identity: Identity,
+    /// Who may name it.
+    users: Vec<UserId>,
 }
 
 /// Who asks.
@@ -67,11 +70,22 @@ impl Credentials {
         let (mut all, mut faults) = (BTreeMap::new(), Vec::new());
         for (name, credential) in config {
             match Held::new(credential) {
-                Ok(held) => drop(all.insert(name.clone(), held)),
+                Ok(held) => drop(all.insert(name.clone(), Arc::new(held))),
                 Err(wrong) => faults.push(format!("credentials.{name}: {wrong}")),
             }
         }
         if faults.is_empty() { Ok(Self(all)) } else { Err(faults) }
+    }
+
+    /// Those that a user may name: what a user does not know of is not used for what the user asks for either.
+    pub(super) fn of_user(&self, user: UserId) -> Self {
+        let own = self.0.iter().filter(|(_, held)| held.users.contains(&user));
+        Self(own.map(|(name, held)| (name.clone(), Arc::clone(held))).collect())
+    }
+
+    /// Whether there is one of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 
     /// What reads this URL: the credential named, or that with the longest prefix of the URL.
@@ -86,7 +100,7 @@ impl Credentials {
             let is_for = held.kind == kind_of(url) && held.url_prefix.as_ref().is_none_or(|prefix| covers(prefix, url));
             return if is_for { Ok(Some(held)) } else { Err(forbidden("these credentials are not for this URL")) };
         }
-        let by_prefix = self.0.values().filter(|held| held.kind == kind_of(url));
+        let by_prefix = self.0.values().map(Arc::as_ref).filter(|held| held.kind == kind_of(url));
         let by_prefix = by_prefix.filter_map(|held| Some((held.url_prefix.as_ref()?, held)));
         let best = by_prefix.filter(|(prefix, _)| covers(prefix, url)).max_by_key(|(prefix, _)| prefix.len());
         match best {
@@ -124,7 +138,8 @@ impl Held {
         };
         let endpoint = config.endpoint.as_ref().map(|url| url.0.as_str().trim_end_matches('/').to_owned());
         let url_prefix = config.url_prefix.as_ref().map(normalised);
-        Ok(Self { kind: config.kind, url_prefix, endpoint, region: config.region.clone(), identity })
+        let (region, users) = (config.region.clone(), config.users.clone());
+        Ok(Self { kind: config.kind, url_prefix, endpoint, region, identity, users })
     }
 
     /// The value of `Authorization` for plain HTTP.

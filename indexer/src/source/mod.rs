@@ -8,7 +8,8 @@
 //!    reaches only what the [`guard`] lets it, and pins it by what its first answer said; or
 //! 4. `whole` fetches it with one request into a nameless file, where scan and prerender both find it;
 //! 5. `coalesce` turns the ranges of keyframes into few reads;
-//! 6. [`crate::threads`] does what blocks on a few threads of their own, so that a slow disk stops no async thread.
+//! 6. [`fetch`] reads what a caller named, under rules, credentials and limits of its own;
+//! 7. [`crate::threads`] does what blocks on a few threads of their own, so that a slow disk stops no async thread.
 //!
 //! Nothing here decodes or interprets media.
 
@@ -17,6 +18,7 @@ pub mod client;
 mod coalesce;
 mod connector;
 pub mod credentials;
+pub mod fetch;
 pub mod file;
 pub mod guard;
 pub mod listing;

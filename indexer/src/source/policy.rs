@@ -74,6 +74,8 @@ impl From<&'static str> for Refused {
 /// The rules, checked and compiled.
 #[derive(Debug)]
 pub struct MediaPolicy {
+    /// The section of the configuration that it is made of, for texts.
+    section: &'static str,
     roots: Vec<Root>,
     /// Patterns without `{user_id}`.
     shared: Vec<Regex>,
@@ -96,17 +98,29 @@ impl MediaPolicy {
     /// # Errors
     /// All faults, each naming its entry.
     pub fn new(config: PolicyConfig) -> Result<Self, Vec<String>> {
+        Self::of_section("media", config)
+    }
+
+    /// The rules for URLs that callers name: the `allow_urls` of `[fetch]`, and never a file.
+    ///
+    /// # Errors
+    /// As [`MediaPolicy::new`].
+    pub fn of_fetch(allow_urls: Vec<String>) -> Result<Self, Vec<String>> {
+        Self::of_section("fetch", PolicyConfig { roots: Vec::new(), allow_urls })
+    }
+
+    fn of_section(section: &'static str, config: PolicyConfig) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
-        for (key, entries) in [("media.roots", &config.roots), ("media.allow_urls", &config.allow_urls)] {
+        for (key, entries) in [("roots", &config.roots), ("allow_urls", &config.allow_urls)] {
             if entries.len() > ENTRIES_MAX {
-                faults.push(format!("{key}: at most {ENTRIES_MAX} entries"));
+                faults.push(format!("{section}.{key}: at most {ENTRIES_MAX} entries"));
             }
         }
         let mut roots = Vec::new();
         for (i, text) in config.roots.iter().enumerate() {
             match Root::new(text) {
                 Ok(root) => roots.push(root),
-                Err(wrong) => faults.push(format!("media.roots[{i}] = {text:?}: {wrong}")),
+                Err(wrong) => faults.push(format!("{section}.roots[{i}] = {text:?}: {wrong}")),
             }
         }
         let (mut shared, mut templates) = (Vec::new(), Vec::new());
@@ -114,13 +128,13 @@ impl MediaPolicy {
             match pattern(&text, UserId::from_bytes([0; 12])) {
                 Ok(_) if text.contains(USER) => templates.push(text),
                 Ok(regex) => shared.push(regex),
-                Err(wrong) => faults.push(format!("media.allow_urls[{i}] = {text:?}: {wrong}")),
+                Err(wrong) => faults.push(format!("{section}.allow_urls[{i}] = {text:?}: {wrong}")),
             }
         }
         if !faults.is_empty() {
             return Err(faults);
         }
-        Ok(Self { roots, shared, templates, by_user: Cache::new(USERS_KEPT_MAX) })
+        Ok(Self { section, roots, shared, templates, by_user: Cache::new(USERS_KEPT_MAX) })
     }
 
     /// Whether a caller may name this URL for this user's footage. `trusted`: the caller may write for all users.
@@ -130,13 +144,17 @@ impl MediaPolicy {
     pub fn check(&self, user: UserId, trusted: bool, media_url: &str) -> Result<Place, Refused> {
         let (scheme, rest) = spelling::scheme(media_url)?;
         match scheme.to_ascii_lowercase().as_str() {
+            "file" if self.section == "fetch" => Err("a file is never fetched: name http, https, s3, gs or az".into()),
             "file" => self.file(user, trusted, media_url),
             known @ ("http" | "https" | "s3" | "gs" | "az") => {
                 let url = remote(media_url, rest, known.starts_with("http"))?;
                 if self.allows(user, trusted, url.as_str()) {
                     Ok(Place::Remote { url })
                 } else {
-                    Err("the URL matches none of media.allow_urls that serve this user and caller".into())
+                    let section = self.section;
+                    let detail =
+                        format!("the URL matches none of {section}.allow_urls that serve this user and caller");
+                    Err(Refused { detail })
                 }
             }
             _ => Err("the URL's scheme must be file, http, https, s3, gs or az".into()),

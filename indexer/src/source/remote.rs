@@ -64,12 +64,11 @@ impl Place {
             let credentials = held.and_then(super::credentials::Held::authorization);
             return Ok(Self::Http { client, url, credentials, policy, user });
         };
-        let forbidden = |detail: &str| Fault::new(FaultKind::Forbidden, detail);
         if url.query().is_some() {
-            return Err(forbidden("the URL of an object must have no query"));
+            return Err(refused("the URL of an object must have no query"));
         }
         let bucket = url.host_str().unwrap_or_default();
-        let path = Path::from_url_path(url.path()).map_err(|_| forbidden("the object's name cannot be used"))?;
+        let path = Path::from_url_path(url.path()).map_err(|_| refused("the object's name cannot be used"))?;
         let pace = client.pace();
         Ok(Self::Store { store: held.store(bucket, Guarded(client))?, path, pace })
     }
@@ -103,6 +102,11 @@ impl Place {
     }
 }
 
+/// The URL may not be read.
+pub(super) fn refused(detail: &str) -> Fault {
+    Fault::new(FaultKind::Forbidden, detail)
+}
+
 fn ask(url: Url, credentials: Option<HeaderValue>, wanted: Option<&Range<u64>>, if_match: Option<&str>) -> Ask {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -129,8 +133,8 @@ pub(super) struct RemoteMedia {
 }
 
 /// What the first answer said.
-#[derive(Debug, Clone)]
-struct Pin {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pin {
     version: Version,
     total: Option<u64>,
 }
@@ -157,6 +161,18 @@ impl RemoteMedia {
     /// Media that was indexed with `len` bytes; nothing is asked until it is read.
     pub(super) fn assumed(place: Place, is_growing: bool, len: u64, requests: Arc<Semaphore>) -> Self {
         Self { place, is_growing, len, head: Bytes::new(), pinned: Mutex::default(), requests }
+    }
+
+    /// Media that must still be what it was when `pin` was taken of it; nothing is asked until it is read.
+    pub(super) fn pinned(place: Place, len: u64, pin: Pin, requests: Arc<Semaphore>) -> Self {
+        let pinned = Mutex::new(Some(pin));
+        Self { place, is_growing: false, len, head: Bytes::new(), pinned, requests }
+    }
+
+    /// The state that it was opened in, where the server says what tells it from others.
+    pub(super) fn pin(&self) -> Option<Pin> {
+        let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        pinned.filter(|pin| pin.version.etag.is_some() || pin.version.modified.is_some())
     }
 
     /// Bytes when it was opened, or indexed.

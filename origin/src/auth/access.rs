@@ -33,6 +33,18 @@ pub struct Caller {
     pub expires_at: Timestamp,
 }
 
+impl Caller {
+    /// The one user that an action is for whose path names none: the only one, or the subject among several or all.
+    pub(crate) fn own_user(&self) -> Option<UserId> {
+        let subject = || self.sub.as_ref().and_then(|sub| sub.parse::<UserId>().ok());
+        match &self.users {
+            Users::All => subject(),
+            Users::These(users) if users.len() == 1 => users.first().copied(),
+            Users::These(users) => subject().filter(|subject| users.contains(subject)),
+        }
+    }
+}
+
 /// One device's footage of one span: what a signed URL opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
@@ -220,6 +232,25 @@ mod tests {
         check(&all_narrowed, ThumbnailsRead, Target::Device(timeline(1, 0)), Ok(()));
         check(&all_narrowed, ThumbnailsRead, Target::Device(timeline(1, 1)), Err(WrongDevice));
         check(&caller("users:all", None), ThumbnailsRead, Target::Nothing, Err(InsufficientScope(ThumbnailsRead)));
+    }
+
+    #[test]
+    fn the_user_a_caller_speaks_for() {
+        let check = |sub: Option<UserId>, users: Option<&[UserId]>, expected: Option<UserId>| {
+            let users = users.map_or(Users::All, |users| Users::These(users.iter().copied().collect()));
+            let (sub, expires_at) = (sub.map(|sub| sub.to_string()), Timestamp::from_ms(0));
+            let caller = Caller { sub, users, devices: None, scopes: ScopeSet::EMPTY, expires_at };
+            assert_eq!(caller.own_user(), expected, "{caller:?}");
+        };
+        let [one, other] = USER;
+        check(None, Some(&[one]), Some(one));
+        check(Some(other), Some(&[one]), Some(one));
+        check(Some(other), Some(&[one, other]), Some(other));
+        check(None, Some(&[one, other]), None);
+        check(Some(UserId::from_bytes([9; 12])), Some(&[one, other]), None);
+        check(None, Some(&[]), None);
+        check(Some(one), None, Some(one));
+        check(None, None, None);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 pub mod event;
 pub mod http;
+pub mod media_server;
 pub mod metrics;
 pub mod nginx;
 pub mod procfs;
@@ -27,6 +28,7 @@ pub mod wait;
 
 pub use event::Camera;
 pub use http::{Answer, Ask};
+pub use media_server::MediaServer;
 pub use metrics::Samples;
 pub use setup::Setup;
 pub use site::Site;

@@ -9,6 +9,7 @@ mod errors;
 mod frame_rule;
 mod guard;
 mod http;
+mod image;
 mod keys;
 mod kinesis;
 mod listing;
