@@ -7,6 +7,7 @@ pub mod config;
 pub mod run;
 
 pub mod clips;
+pub mod jobs;
 pub mod pipeline;
 pub mod thumbs;
 

@@ -21,6 +21,8 @@ use crate::config::media::MediaRead;
 use crate::config::pictures::PrerenderInterval;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::decode::{DecodeConfig, DecodePool, StartError};
+use crate::jobs::webhook::Webhooks;
+use crate::jobs::{self, Envelope, JobError, Jobs, JobsConfig};
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Anchors, Pipeline, PipelineConfig, PrerenderConfig, SubmitError};
@@ -38,6 +40,9 @@ const STORE_CALLS_MAX: usize = 4096;
 
 /// Reads of media that may wait for a thread.
 const MEDIA_READS_MAX: usize = 1024;
+
+/// Threads for the results of jobs, which are written and read whole.
+const JOB_THREADS: usize = 2;
 
 /// The parts could not be started.
 #[derive(Debug, Error)]
@@ -57,6 +62,8 @@ pub enum RunError {
     Pipeline(#[from] SubmitError),
     #[error("threads could not be started: {0}")]
     Threads(#[from] std::io::Error),
+    #[error("jobs could not be taken up: {0}")]
+    Jobs(#[from] JobError),
     #[error("the media policy is wrong: {0}")]
     Policy(String),
     #[error("{0}")]
@@ -74,6 +81,8 @@ pub struct Engine {
     pub pipeline: Pipeline,
     /// Pictures of media that callers name by URL.
     pub clips: Clips,
+    /// Pictures that are made as jobs.
+    pub jobs: Jobs,
     /// Which media may be read for whom.
     pub policy: Arc<MediaPolicy>,
     /// Counters.
@@ -115,10 +124,14 @@ fn remote_config(config: &Config, whole_dir: PathBuf) -> Result<RemoteConfig, Ru
     })
 }
 
+fn fetch_policy(config: &Config) -> Result<MediaPolicy, RunError> {
+    let allow_urls = config.fetch.allow_urls.iter().map(|pattern| pattern.as_str().to_owned()).collect();
+    MediaPolicy::of_fetch(allow_urls).map_err(|faults| RunError::Policy(faults.join("; ")))
+}
+
 /// Reads what callers name: rules, networks and pace of `[fetch]`, never those of `[media]`.
 fn fetch(config: &Config, threads: Arc<Threads>) -> Result<Fetch, RunError> {
-    let allow_urls = config.fetch.allow_urls.iter().map(|pattern| pattern.as_str().to_owned()).collect();
-    let policy = MediaPolicy::of_fetch(allow_urls).map_err(|faults| RunError::Policy(faults.join("; ")))?;
+    let policy = fetch_policy(config)?;
     let guard = Guard::new(config.fetch.allow_networks.iter().map(|network| network.0).collect());
     let pace = Pace { rate_min: config.fetch.rate_min, ..Pace::default() };
     let client = Client::paced(guard, pace).map_err(RunError::Network)?;
@@ -133,6 +146,29 @@ fn clips_config(config: &Config) -> ClipsConfig {
         running_max: fetch.running_max,
         index_bytes_max: fetch.index_bytes_max,
     }
+}
+
+/// Jobs of this data directory, with a journal, threads and a client of their own.
+fn jobs(
+    config: &Config,
+    data: &DataDir,
+    clips: &Clips,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Result<Jobs, RunError> {
+    // Nothing of a job makes room on a full disk.
+    let journal_config = JournalConfig { reserve_bytes: 0, ..JournalConfig::default() };
+    let (journal, report) = Journal::open(&data.jobs().join("journal"), journal_config)?;
+    tracing::info!(?report, "the journal of jobs is open");
+    let guard = Guard::new(config.fetch.allow_networks.iter().map(|network| network.0).collect());
+    let client = Client::new(guard).map_err(RunError::Network)?;
+    let webhooks = Webhooks::new(fetch_policy(config)?, client, config.jobs.webhook_secrets.clone());
+    let threads = Threads::start("jobs", JOB_THREADS, STORE_CALLS_MAX)?;
+    let (clips, clock, metrics) = (clips.clone(), clock.clone(), Arc::clone(metrics));
+    let parts = jobs::Parts { journal, clips, webhooks, threads, clock, metrics };
+    let jobs = &config.jobs;
+    let config = JobsConfig { result_retention: jobs.result_retention, running_max: jobs.running_max };
+    Ok(Jobs::open(parts, config, &data.jobs().join("results"))?)
 }
 
 fn pipeline_config(config: &Config) -> PipelineConfig {
@@ -231,9 +267,29 @@ impl Engine {
         if report.needs_rebuild || (is_new && report.volumes > 0) {
             rebuild_cache(&cache, &catalog)?;
         }
+        let jobs = jobs(config, &data, &clips, &clock, &metrics)?;
         let mut tasks = JoinSet::new();
         pipeline.start(&mut tasks);
-        Ok(Self { thumbs, pipeline, clips, policy, metrics, clock, seam_ms, source, cache, pool, tasks, _data: data })
+        Ok(Self {
+            thumbs,
+            pipeline,
+            clips,
+            jobs,
+            policy,
+            metrics,
+            clock,
+            seam_ms,
+            source,
+            cache,
+            pool,
+            tasks,
+            _data: data,
+        })
+    }
+
+    /// Starts the work at jobs, which are told to their receivers as `envelope` says.
+    pub fn start_jobs(&mut self, envelope: Envelope) {
+        self.jobs.start(&mut self.tasks, envelope);
     }
 
     /// Takes the credentials of a configuration that was read again; faulty ones change nothing.
@@ -261,6 +317,7 @@ impl Engine {
         };
         raise(&metrics.decoder_crashes, decoders.crashes.load(Relaxed));
         raise(&metrics.decoder_deadlines, decoders.deadline_kills.load(Relaxed));
+        self.jobs.measure();
         let journal = self.pipeline.journal_stats();
         metrics.journal_bytes.set(journal.bytes);
         raise(&metrics.journal_entries, journal.entries);

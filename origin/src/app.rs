@@ -13,7 +13,7 @@ use stills_indexer::run::{self, Engine, RunError};
 use thiserror::Error;
 
 use crate::auth::{Auth, AuthConfig, ClaimPointers, ConfigFault, ScopeSet, Secret, SecretSource};
-use crate::compat::kinesis;
+use crate::compat::{jobs, kinesis};
 use crate::server::{Limits, Server};
 use crate::{ops, serve};
 
@@ -152,7 +152,9 @@ impl Running {
     pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Self, AppError> {
         let clock = Clock::system();
         let auth = Auth::new(&auth_config(&config), clock.clone()).map_err(AppError::Auth)?;
-        let engine = Engine::start(&config, clock.clone(), VERSION).await?;
+        let mut engine = Engine::start(&config, clock.clone(), VERSION).await?;
+        let host = config.public.host.as_str().to_owned();
+        engine.start_jobs(Arc::new(move |job| jobs::envelope::done(&host, job).to_string()));
         let run_id = u32::try_from(clock.now().as_ms() & 0xffff_ffff).unwrap_or(0) ^ std::process::id();
         let (http, is_draining, request_ids) = (config.http.clone(), AtomicBool::new(false), AtomicU64::new(0));
         let config = ArcSwap::from_pointee(config);
@@ -207,6 +209,7 @@ impl Running {
         if let Err(faults) = self.app.auth.reload(&auth_config(&fresh)) {
             return refuse_keys(faults);
         }
+        self.app.engine.jobs.set_retention(fresh.jobs.result_retention);
         self.app.engine.pipeline.set_retention_days(fresh.retention.days.unwrap_or(0));
         // What was bound, opened or started by the old one stays as it is until a restart.
         let kept = Config {
@@ -214,6 +217,7 @@ impl Running {
             credentials: fresh.credentials,
             retention: fresh.retention,
             cors: fresh.cors,
+            jobs: fresh.jobs,
             kinesis: fresh.kinesis,
             ..(**self.app.config()).clone()
         };

@@ -379,6 +379,39 @@ impl From<ThumbError> for AwsError {
     }
 }
 
+/// The answers of the jobs interface, which carry their status in the body too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobAnswer {
+    Done,
+    Accepted,
+    Invalid,
+    Unauthorized,
+    Unknown,
+    UnsupportedMediaType,
+    Full,
+    Failed,
+}
+
+impl JobAnswer {
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::Done => StatusCode::OK,
+            Self::Accepted => StatusCode::ACCEPTED,
+            Self::Invalid => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unknown => StatusCode::NOT_FOUND,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Full => StatusCode::TOO_MANY_REQUESTS,
+            Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The number in the body.
+    pub(crate) const fn code(self) -> u16 {
+        self.status().as_u16()
+    }
+}
+
 /// A success.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -429,6 +462,20 @@ impl Reply {
         reply.with(AWS_ERROR_TYPE, name).with(header::CACHE_CONTROL, "no-store")
     }
 
+    /// An answer of the jobs interface.
+    pub(crate) fn job(answer: JobAnswer, body: &Value) -> Self {
+        let reply = Self::new(answer.status(), Some("application/json"), body.to_string().into());
+        reply.with(header::CACHE_CONTROL, "no-store")
+    }
+
+    /// A problem in the words of the jobs interface.
+    pub(crate) fn job_problem(problem: &Problem, job_id: &str) -> Self {
+        let status = problem.kind.facts().0;
+        let body = json!({"code": status.as_u16(), "message": problem.detail, "job_id": job_id});
+        let reply = Self::new(status, Some("application/json"), body.to_string().into());
+        reply.with(header::CACHE_CONTROL, "no-store")
+    }
+
     /// Adds a header.
     #[must_use]
     pub(crate) fn with(mut self, name: HeaderName, value: &str) -> Self {
@@ -442,45 +489,4 @@ impl Reply {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use http_body_util::BodyExt;
-    use std::collections::HashSet;
-
-    #[test]
-    fn every_kind_has_a_slug_of_its_own() {
-        let slugs: HashSet<_> = Kind::ALL.iter().map(|kind| kind.facts().1).collect();
-        assert_eq!(slugs.len(), Kind::ALL.len());
-    }
-
-    #[tokio::test]
-    async fn a_problem_on_the_wire() {
-        let gap = Missing::Gap { covered_before: Some(stills_model::time::Timestamp::from_ms(7)), covered_after: None };
-        let response = Problem::from(gap).into_response("/x");
-        assert_eq!(response.status(), StatusCode::NOT_FOUND);
-        let names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
-        assert_eq!(names, ["x-accel-expires", "cache-control", "content-type"]);
-        let body = response.into_body().collect().await.expect("body").to_bytes();
-        let body: Value = serde_json::from_slice(&body).expect("json");
-        assert_eq!(body["type"], "/problems/gap");
-        assert_eq!((&body["covered_before"], &body["covered_after"]), (&json!(7), &Value::Null));
-    }
-
-    #[test]
-    fn the_age_for_nginx_comes_first() {
-        let reply = Reply::ok("image/jpeg", "x").with(header::CACHE_CONTROL, "private").with(header::ETAG, "\"1\"");
-        let response = reply.with(X_ACCEL_EXPIRES, "5").into_response();
-        let names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
-        assert_eq!(names[0], "x-accel-expires");
-        assert_eq!(names.len(), 4);
-    }
-
-    #[test]
-    fn no_server_error_is_ever_cached() {
-        for kind in Kind::ALL.into_iter().filter(|kind| kind.facts().0.is_server_error()) {
-            let response = Problem::new(kind, "x").into_response("/");
-            assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store", "{kind:?}");
-            assert!(!response.headers().contains_key(X_ACCEL_EXPIRES), "{kind:?}");
-        }
-    }
-}
+mod tests;

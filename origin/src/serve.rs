@@ -11,7 +11,7 @@ use hyper::body::{Body, Incoming};
 use stills_indexer::telemetry;
 
 use crate::app::App;
-use crate::compat::kinesis;
+use crate::compat::{jobs, kinesis};
 use crate::reply::{HttpResponse, Kind, Problem, Reply, insert};
 use crate::route::Route;
 use crate::{auth_check, cors, events, image, openapi, ops, problems, recordings, search, thumb};
@@ -73,6 +73,10 @@ async fn answer(app: &App, route: &Route, parts: &Parts, body: Incoming) -> Resu
         Route::Events => events::post(app, parts, read_body(app, body)).await,
         Route::Recordings => recordings::get(app, parts).await,
         Route::Devices => recordings::devices(app, parts).await,
+        Route::Job => Ok(jobs::thumbnail(app, parts, read_body(app, body)).await),
+        Route::JobStatus => Ok(jobs::job_status(app, parts, read_body(app, body)).await),
+        Route::JobsStatus => Ok(jobs::jobs_status(app, parts, read_body(app, body)).await),
+        Route::JobResult(id, secret) => jobs::result(app, *id, *secret).await,
         Route::KinesisEndpoint => Ok(kinesis::endpoint(app, parts, read_body(app, body)).await),
         Route::KinesisImages => Ok(kinesis::images(app, parts, read_body(app, body)).await),
         Route::Image => image::get(app, parts).await,
@@ -99,10 +103,10 @@ fn check_head(app: &App, parts: &Parts) -> Result<(), Problem> {
 }
 
 fn is_allowed(route: &Route, method: &Method) -> bool {
-    match route {
-        Route::Events | Route::KinesisEndpoint | Route::KinesisImages => method == Method::POST,
-        _ => matches!(*method, Method::GET | Method::HEAD),
+    if route.allow().starts_with("POST") {
+        return method == Method::POST;
     }
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// The whole body, no longer than `http.body_max`.

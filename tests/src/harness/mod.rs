@@ -19,6 +19,7 @@ pub mod procfs;
 pub mod program;
 pub mod python;
 pub mod raw;
+pub mod receiver;
 pub mod setup;
 pub mod signed;
 pub mod site;

@@ -10,6 +10,7 @@ mod frame_rule;
 mod guard;
 mod http;
 mod image;
+mod jobs;
 mod keys;
 mod kinesis;
 mod listing;
