@@ -210,6 +210,7 @@ impl Running {
             return refuse_keys(faults);
         }
         self.app.engine.jobs.set_retention(fresh.jobs.result_retention);
+        self.app.engine.jobs.set_webhook_secrets(fresh.jobs.webhook_secrets.clone());
         self.app.engine.pipeline.set_retention_days(fresh.retention.days.unwrap_or(0));
         // What was bound, opened or started by the old one stays as it is until a restart.
         let kept = Config {

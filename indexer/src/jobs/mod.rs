@@ -36,6 +36,7 @@ use tokio::task::JoinSet;
 
 use crate::clips::Clips;
 use crate::clock::Clock;
+use crate::config::jobs::WebhookSecret;
 use crate::journal::{Entry, Journal, JournalError, Space};
 use crate::metrics::Metrics;
 use crate::source::policy::Refused;
@@ -173,6 +174,11 @@ impl Jobs {
     /// Replaces how long results can be fetched.
     pub fn set_retention(&self, retention: Duration) {
         self.0.retention_ms.store(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// Signs webhooks with other secrets from now on, those that are tried again too.
+    pub fn set_webhook_secrets(&self, secrets: Vec<WebhookSecret>) {
+        self.0.parts.webhooks.set_secrets(secrets);
     }
 
     /// How many wait.

@@ -328,6 +328,19 @@ pub(super) mod tests {
         check(&Job { delivery: Delivery::Dead { attempts: 30, reason: "silent".into() }, revision: 31, ..sample() });
     }
 
+    proptest::proptest! {
+        /// Whatever a disk gives back is a job or an error.
+        #[test]
+        fn any_bytes_are_an_answer(at in 0usize..200, byte: u8, tail: Vec<u8>) {
+            let mut stored = sample().encode();
+            let at = at % stored.len();
+            stored[at] = byte;
+            drop(Job::decode(&stored));
+            drop(Job::decode(&tail));
+            is_needed(&tail, Timestamp::from_ms(0));
+        }
+    }
+
     #[test]
     fn a_job_is_needed_until_its_time() {
         let stored = sample().encode();

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -31,7 +32,7 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(20);
 pub struct Webhooks {
     policy: MediaPolicy,
     client: Client,
-    secrets: Vec<WebhookSecret>,
+    secrets: ArcSwap<Vec<WebhookSecret>>,
 }
 
 /// Why an attempt failed; public text.
@@ -46,7 +47,12 @@ pub(super) enum Failed {
 impl Webhooks {
     /// Where `policy` (that of `[fetch]`) allows, through `client`, signed with each of `secrets`.
     pub fn new(policy: MediaPolicy, client: Client, secrets: Vec<WebhookSecret>) -> Self {
-        Self { policy, client, secrets }
+        Self { policy, client, secrets: ArcSwap::from_pointee(secrets) }
+    }
+
+    /// Signs with other secrets from now on.
+    pub(super) fn set_secrets(&self, secrets: Vec<WebhookSecret>) {
+        self.secrets.store(secrets.into());
     }
 
     /// Whether a user may have this URL told, as far as its text says.
@@ -77,7 +83,7 @@ impl Webhooks {
         now: Timestamp,
     ) -> Result<(), Failed> {
         let url = self.place(user, url).map_err(|refused| Failed::ForGood(refused.detail))?;
-        let headers = headers(&self.secrets, id, &body, now);
+        let headers = headers(&self.secrets.load(), id, &body, now);
         let ask = Ask { method: Method::POST, url, headers, credentials: None, body };
         let may_lead_to = |next: &Url| self.place(user, next.as_str()).is_ok();
         let sent = tokio::time::timeout(ATTEMPT_MAX, self.client.send(ask, Some(&may_lead_to))).await;

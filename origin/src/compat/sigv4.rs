@@ -371,6 +371,22 @@ mod tests {
         );
     }
 
+    proptest::proptest! {
+        /// Nothing that a header can hold is a panic, or signed.
+        #[test]
+        fn any_header_is_an_answer(fields in "[ -~]{0,80}", names in "[ -~]{0,40}", credential in "[ -~]{0,60}") {
+            for text in [
+                format!("{ALGORITHM} {fields}"),
+                format!("{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={VANILLA}"),
+                format!("{ALGORITHM} Credential=A/20150830/{credential}/s/aws4_request, SignedHeaders={names}, Signature={VANILLA}"),
+            ] {
+                let mut sample = vanilla();
+                sample.headers.insert("authorization", HeaderValue::from_str(&text).expect("printable"));
+                proptest::prop_assert!(sample.verify(SECRET).is_err(), "{}", text);
+            }
+        }
+    }
+
     /// What was signed and what comes must be one and the same.
     #[test]
     fn any_change_is_refused() {

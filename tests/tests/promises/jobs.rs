@@ -8,7 +8,7 @@ use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use e2e::footage::{Footage, Rate, Recipe, cached};
-use e2e::harness::media_server::{MediaServer, Object, Reply};
+use e2e::harness::media_server::{Asked, MediaServer, Object, Reply};
 use e2e::harness::receiver::{Received, Receiver};
 use e2e::harness::{OTHER_USER, PUBLIC_HOST, START, Setup, Stills, USER, python, wait};
 use reqwest::Method;
@@ -16,14 +16,14 @@ use serde_json::{Value, json};
 
 use crate::fixtures::check_picture;
 
-const KEY: &str = "a key of the usual user";
-const OTHER_KEY: &str = "a key of the other user";
+pub(crate) const KEY: &str = "a key of the usual user";
+pub(crate) const OTHER_KEY: &str = "a key of the other user";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-const THUMBNAIL: &str = "/v1/video/thumbnail";
-const JOB_STATUS: &str = "/v1/toolkit/job/status";
+pub(crate) const THUMBNAIL: &str = "/v1/video/thumbnail";
+pub(crate) const JOB_STATUS: &str = "/v1/toolkit/job/status";
 
 /// A server that lets callers name what is at 127.0.0.1, with a key for each of two users.
-async fn start(others: &[(&str, &str)]) -> Stills {
+pub(crate) async fn start(others: &[(&str, &str)]) -> Stills {
     let key = |key: &str, user: &str| {
         let sha256 = digest::digest(&digest::SHA256, key.as_bytes());
         let sha256: String = sha256.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -47,38 +47,40 @@ fn film() -> Footage {
     cached(&recipe).expect("footage")
 }
 
-/// A server with the film, which can be told to fall silent.
-async fn cinema() -> (MediaServer, Arc<AtomicBool>) {
+/// A server with the film, which can be told to fall silent, and then has no other film.
+pub(crate) async fn cinema() -> (MediaServer, Arc<AtomicBool>) {
     let is_silent = Arc::new(AtomicBool::new(false));
     let (silent, object) = (Arc::clone(&is_silent), Object::new(film().path, "1"));
-    let behaviour = move |_: &_, _| {
-        if silent.load(Ordering::Relaxed) { Reply::Stalled(object.clone()) } else { Reply::Good(object.clone()) }
+    let behaviour = move |asked: &Asked, _| match (silent.load(Ordering::Relaxed), asked.target.as_str()) {
+        (false, _) => Reply::Good(object.clone()),
+        (true, "/other.mp4") => Reply::Status(404),
+        (true, _) => Reply::Stalled(object.clone()),
     };
     (MediaServer::start(behaviour).await, is_silent)
 }
 
-fn call(stills: &Stills, target: &str, body: &Value) -> Value {
+pub(crate) fn call(stills: &Stills, target: &str, body: &Value) -> Value {
     json!({"url": format!("http://{}{target}", stills.address()), "key": KEY, "json": body})
 }
 
 /// The same call with other members.
-fn with(mut call: Value, others: &Value) -> Value {
+pub(crate) fn with(mut call: Value, others: &Value) -> Value {
     for (name, value) in others.as_object().expect("an object") {
         call[name] = value.clone();
     }
     call
 }
 
-async fn post_all(calls: &[Value]) -> Vec<Value> {
+pub(crate) async fn post_all(calls: &[Value]) -> Vec<Value> {
     python::run("jobs.py", &json!({"calls": calls})).await.as_array().expect("answers").clone()
 }
 
-async fn post(stills: &Stills, target: &str, body: &Value) -> Value {
+pub(crate) async fn post(stills: &Stills, target: &str, body: &Value) -> Value {
     post_all(&[call(stills, target, body)]).await.remove(0)
 }
 
 /// What the status call says of a job, asked without Python: it is asked often.
-async fn status(stills: &Stills, job_id: &Value) -> Value {
+pub(crate) async fn status(stills: &Stills, job_id: &Value) -> Value {
     let ask = stills.ask(Method::POST, JOB_STATUS).header("x-api-key", KEY);
     let answer = ask.body("application/json", json!({"job_id": job_id}).to_string()).send().await.expect(200);
     answer.json()["response"].clone()
@@ -88,17 +90,17 @@ async fn until_status(stills: &Stills, job_id: &Value, expected: &str) {
     wait::until(&format!("a job {expected}"), async || status(stills, job_id).await["job_status"] == expected).await;
 }
 
-async fn until_webhook(stills: &Stills, job_id: &Value, expected: &str) -> Value {
+pub(crate) async fn until_webhook(stills: &Stills, job_id: &Value, expected: &str) -> Value {
     let what = format!("a webhook {expected}");
     wait::some(&what, async || Some(status(stills, job_id).await["webhook"].clone()).filter(|w| w["state"] == expected))
         .await
 }
 
-fn names(object: &Value) -> BTreeSet<&str> {
+pub(crate) fn names(object: &Value) -> BTreeSet<&str> {
     object.as_object().expect("an object").keys().map(String::as_str).collect()
 }
 
-const ENVELOPE: [&str; 13] = [
+pub(crate) const ENVELOPE: [&str; 13] = [
     "endpoint",
     "code",
     "id",
@@ -114,6 +116,9 @@ const ENVELOPE: [&str; 13] = [
     "build_number",
 ];
 
+/// What an answer says of a job for which there is no place.
+const REFUSED: [&str; 8] = ["code", "id", "job_id", "message", "pid", "queue_id", "queue_length", "build_number"];
+
 /// Where a result is, without the host.
 fn target(envelope: &Value) -> String {
     assert!(envelope["response"].is_string(), "no result: {envelope}");
@@ -122,7 +127,7 @@ fn target(envelope: &Value) -> String {
 }
 
 /// Demands a result that shows this instant of the film.
-async fn check_result(stills: &Stills, envelope: &Value, offset: i64) {
+pub(crate) async fn check_result(stills: &Stills, envelope: &Value, offset: i64) {
     let answer = stills.ask(Method::GET, &target(envelope)).send().await;
     check_picture(&answer, (320, 240), START + offset);
     assert!(answer.header("cache-control").starts_with("private, max-age="), "{answer:?}");
@@ -175,14 +180,14 @@ async fn a_picture_is_made_while_the_caller_waits() {
 }
 
 /// A URL at which nobody answers.
-async fn nowhere() -> String {
+pub(crate) async fn nowhere() -> String {
     let mut gone = Receiver::start().await;
     gone.close().await;
     gone.url("/film.mp4")
 }
 
 /// Demands that a webhook is what its job's status says, signed as published.
-fn check_webhook(received: &Received, envelope: &Value) {
+pub(crate) fn check_webhook(received: &Received, envelope: &Value) {
     assert_eq!(received.line, "POST /hook");
     assert_eq!(received.header("content-type"), "application/json");
     assert_eq!(&received.json(), envelope);
@@ -194,117 +199,6 @@ fn check_webhook(received: &Received, envelope: &Value) {
     let text = [format!("{id}.{at}.").as_bytes(), &received.body].concat();
     let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), &text);
     assert_eq!(received.header("webhook-signature"), format!("v1,{}", BASE64_STANDARD.encode(signature)));
-}
-
-#[tokio::test]
-async fn a_webhook_is_told_how_its_job_ended() {
-    let stills = start(&[]).await;
-    let ((media, _), receiver) = (cinema().await, Receiver::start().await);
-    let order =
-        json!({"video_url": media.url("/film.mp4"), "second": 5, "webhook_url": receiver.url("/hook"), "id": "x"});
-    let broken = json!({"video_url": nowhere().await, "webhook_url": receiver.url("/hook")});
-    let accepted = post_all(&[call(&stills, THUMBNAIL, &order), call(&stills, THUMBNAIL, &broken)]).await;
-    let fields =
-        ["code", "id", "job_id", "message", "pid", "queue_id", "max_queue_length", "queue_length", "build_number"];
-    for answer in &accepted {
-        let body = &answer["body"];
-        assert_eq!(
-            (&answer["status"], &body["code"], &body["message"]),
-            (&json!(202), &json!(202), &json!("processing"))
-        );
-        assert_eq!((names(body), &body["max_queue_length"]), (BTreeSet::from(fields), &json!("unlimited")));
-    }
-    for (answer, code) in accepted.iter().zip([200, 500]) {
-        let job_id = &answer["body"]["job_id"];
-        assert_eq!(until_webhook(&stills, job_id, "delivered").await["attempts"], 1);
-        let record = status(&stills, job_id).await;
-        assert_eq!(
-            (&record["job_status"], &record["job_id"], &record["response"]["code"]),
-            (&json!("done"), job_id, &json!(code))
-        );
-        let all = receiver.received();
-        let own: Vec<&Received> = all.iter().filter(|received| received.json()["job_id"] == *job_id).collect();
-        assert_eq!(own.len(), 1);
-        check_webhook(own[0], &record["response"]);
-        assert_eq!(names(&own[0].json()), BTreeSet::from(ENVELOPE));
-    }
-    let done = status(&stills, &accepted[0]["body"]["job_id"]).await;
-    assert_eq!(done["response"]["id"], "x");
-    check_result(&stills, &done["response"], 5000).await;
-
-    // All of them are listed to their user, and to nobody else.
-    let listed = post(&stills, "/v1/toolkit/jobs/status", &json!({"since_seconds": 3600})).await;
-    let expected: Value =
-        accepted.iter().map(|a| (a["body"]["job_id"].as_str().expect("an id").to_owned(), json!("done"))).collect();
-    assert_eq!(listed["body"]["response"], expected, "{listed}");
-    let stranger = json!({"key": OTHER_KEY});
-    let listed = with(call(&stills, "/v1/toolkit/jobs/status", &json!({})), &stranger);
-    let asked = with(call(&stills, JOB_STATUS, &json!({"job_id": done["job_id"]})), &stranger);
-    let answers = post_all(&[listed, asked]).await;
-    assert_eq!(answers[0]["body"]["response"], json!({}));
-    assert_eq!((&answers[1]["status"], &answers[1]["body"]["response"]), (&json!(404), &Value::Null));
-    assert_eq!(answers[1]["body"]["message"], json!({"error": "Job not found", "job_id": done["job_id"]}));
-}
-
-#[tokio::test]
-async fn a_receiver_that_is_down_is_told_when_it_is_back() {
-    let stills = start(&[]).await;
-    let ((media, _), mut receiver) = (cinema().await, Receiver::start().await);
-    receiver.close().await;
-    let order = json!({"video_url": media.url("/film.mp4"), "webhook_url": receiver.url("/hook")});
-    let job_id = post(&stills, THUMBNAIL, &order).await["body"]["job_id"].clone();
-    let failed = async || status(&stills, &job_id).await["webhook"]["attempts"].as_u64().unwrap_or(0);
-    wait::until("an attempt fails", async || failed().await >= 1).await;
-    // Back, and not well yet.
-    receiver.answer("503 Service Unavailable", &[]);
-    receiver.open();
-    wait::until("another one is refused", async || !receiver.received().is_empty()).await;
-    receiver.answer("204 No Content", &[]);
-    let told = until_webhook(&stills, &job_id, "delivered").await;
-    let received = receiver.received();
-    assert_eq!(received.len() as u64, told["attempts"].as_u64().expect("a number") - 1, "{told}");
-    let record = status(&stills, &job_id).await;
-    for one in &received {
-        check_webhook(one, &record["response"]);
-    }
-    let metrics = stills.metrics().await;
-    assert_eq!(metrics.sum("stills_webhooks_total", &[("outcome", "delivered")]), 1.0);
-    assert_eq!(metrics.sum("stills_webhooks_due", &[]), 0.0);
-}
-
-#[tokio::test]
-async fn no_webhook_reaches_what_is_not_allowed() {
-    let stills = start(&[]).await;
-    let ((media, _), receiver) = (cinema().await, Receiver::start().await);
-    let order = |webhook: &str| json!({"video_url": media.url("/film.mp4"), "webhook_url": webhook});
-    for webhook in [
-        receiver.url("/hook").replace("127.0.0.1", "127.0.0.2"),
-        receiver.url("/hook").replace("127.0.0.1", "localhost"),
-        "http://169.254.169.254/latest/meta-data/".to_owned(),
-        "s3://bucket/key".to_owned(),
-        "file:///etc/passwd".to_owned(),
-    ] {
-        let answer = post(&stills, THUMBNAIL, &order(&webhook)).await;
-        let message = answer["body"]["message"].as_str().unwrap_or_default();
-        assert_eq!(answer["status"], 400, "{webhook}: {answer}");
-        assert!(message.starts_with("Invalid request: webhook_url: "), "{webhook}: {answer}");
-    }
-    // A redirect is looked at as the URL was, and what is forbidden is not tried again.
-    let hidden = format!("Location: {}", receiver.url("/secret").replace("127.0.0.1", "127.0.0.2"));
-    receiver.answer("307 Temporary Redirect", &[&hidden]);
-    let job_id = post(&stills, THUMBNAIL, &order(&receiver.url("/hook"))).await["body"]["job_id"].clone();
-    let dead = until_webhook(&stills, &job_id, "dead").await;
-    assert_eq!(dead["attempts"], 1, "{dead}");
-    assert!(dead["reason"].as_str().is_some_and(|reason| !reason.contains("127.0.0.2")), "{dead}");
-    assert_eq!(receiver.received().len(), 1);
-    let metrics = stills.metrics().await;
-    assert_eq!(metrics.sum("stills_webhooks_dead", &[]), 1.0);
-    // To a place that is allowed it is followed.
-    receiver.answer("307 Temporary Redirect", &[&format!("Location: {}", receiver.url("/moved"))]);
-    let job_id = post(&stills, THUMBNAIL, &order(&receiver.url("/hook"))).await["body"]["job_id"].clone();
-    wait::until("it is followed", async || receiver.received().iter().any(|one| one.line == "POST /moved")).await;
-    receiver.answer("204 No Content", &[]);
-    until_webhook(&stills, &job_id, "delivered").await;
 }
 
 #[tokio::test]
@@ -324,8 +218,7 @@ async fn the_queue_has_an_end() {
         answers.iter().map(|answer| (answer["status"].as_i64(), answer["body"]["queue_length"].as_i64())).collect();
     assert_eq!(found, [(Some(202), Some(1)), (Some(202), Some(2)), (Some(429), Some(2)), (Some(429), Some(2))]);
     let full = &answers[2];
-    let fields = ["code", "id", "job_id", "message", "pid", "queue_id", "queue_length", "build_number"];
-    assert_eq!(names(&full["body"]), BTreeSet::from(fields));
+    assert_eq!(names(&full["body"]), BTreeSet::from(REFUSED));
     assert_eq!(
         (&full["body"]["code"], &full["body"]["message"]),
         (&json!(429), &json!("MAX_QUEUE_LENGTH (2) reached"))
@@ -340,6 +233,22 @@ async fn the_queue_has_an_end() {
     }
     until_webhook(&stills, &running["job_id"], "delivered").await;
     assert_eq!(receiver.received().len(), 3);
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_hears_at_once_that_there_is_no_decoder() {
+    let stills = start(&[("fetch.running_max", "1"), ("fetch.deadline", "\"5s\"")]).await;
+    let (media, is_silent) = cinema().await;
+    is_silent.store(true, Ordering::Relaxed);
+    let one = call(&stills, THUMBNAIL, &json!({"video_url": media.url("/film.mp4"), "id": "x"}));
+    let calls = json!({"calls": [one, with(one.clone(), &json!({"key": OTHER_KEY}))], "at_once": 2});
+    let answers = python::run("jobs.py", &calls).await;
+    let mut answers = answers.as_array().expect("answers").clone();
+    answers.sort_by_key(|answer| answer["status"].as_i64());
+    assert_eq!((&answers[0]["status"], &answers[1]["status"]), (&json!(429), &json!(500)), "{answers:?}");
+    let message = answers[0]["body"]["message"].as_str().unwrap_or_default();
+    assert!(message.starts_with("MAX_QUEUE_LENGTH (") && message.ends_with(") reached"), "{message}");
+    assert_eq!(names(&answers[0]["body"]), BTreeSet::from(REFUSED));
 }
 
 #[tokio::test]

@@ -20,3 +20,4 @@ mod order;
 mod spellings;
 mod states;
 mod taking_events;
+mod webhooks;

@@ -436,6 +436,19 @@ mod tests {
         check(0.0, 300.0, 200, 1501, 300_000);
     }
 
+    proptest::proptest! {
+        /// Any number is read as an instant within bounds, or named as a fault.
+        #[test]
+        fn any_time_is_an_answer(start in proptest::num::f64::ANY, end in proptest::num::f64::ANY, interval: i64) {
+            let read = read(&json!({"StartTimestamp": start, "EndTimestamp": end, "SamplingInterval": interval}));
+            if let Ok(ask) = read {
+                let n = ask.n_ticks();
+                proptest::prop_assert!((1..=1501).contains(&n));
+                proptest::prop_assert!(ask.tick(n - 1) <= ask.end && ask.tick(n) > ask.end);
+            }
+        }
+    }
+
     #[test]
     fn endpoints() {
         let check = |api: Value, expected: Result<&str, &str>| {
