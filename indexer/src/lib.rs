@@ -1,12 +1,13 @@
 //! The library behind both programs: recording events in, keyframe indexes and thumbs out.
 //!
-//! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`: leaves never import each other, only
-//! `thumbs`, `pipeline` and, for media that callers name, `clips` compose them.
+//! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`, `run → images → {uploads, decode}`: leaves never
+//! import each other, only `thumbs`, `images`, `pipeline` and, for media that callers name, `clips` compose them.
 
 pub mod config;
 pub mod run;
 
 pub mod clips;
+pub mod images;
 pub mod jobs;
 pub mod pipeline;
 pub mod thumbs;
@@ -22,6 +23,7 @@ pub mod journal;
 pub mod layout;
 mod marker;
 pub mod source;
+pub mod uploads;
 
 pub mod clock;
 pub mod metrics;

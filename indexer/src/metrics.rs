@@ -63,6 +63,8 @@ pub struct Metrics {
     cache_requests: Family<Labels<2>, Counter>,
     events: Family<Labels<1>, Counter>,
     pub cache_bytes: Gauge<u64, AtomicU64>,
+    pub images: Gauge<u64, AtomicU64>,
+    pub images_bytes: Gauge<u64, AtomicU64>,
     pub decoder_running: Gauge,
     pub decoder_queued: Gauge,
     pub decoder_crashes: Counter,
@@ -95,6 +97,8 @@ impl Metrics {
             cache_requests: Family::default(),
             events: Family::default(),
             cache_bytes: Gauge::default(),
+            images: Gauge::default(),
+            images_bytes: Gauge::default(),
             decoder_running: Gauge::default(),
             decoder_queued: Gauge::default(),
             decoder_crashes: Counter::default(),
@@ -130,6 +134,8 @@ impl Metrics {
         r.register("scan_duration_seconds", "Scans of recordings", self.scan_duration.clone());
         r.register("cache_requests", "Pictures looked for in a cache", self.cache_requests.clone());
         r.register("cache_bytes", "Pictures on disk", self.cache_bytes.clone());
+        r.register("images", "Images that were put", self.images.clone());
+        r.register("images_bytes", "Images that were put, on disk", self.images_bytes.clone());
         r.register("events", "Recording events", self.events.clone());
         r.register("decoder_running", "Decoders at work", self.decoder_running.clone());
         r.register("decoder_queued", "Requests that wait for a decoder", self.decoder_queued.clone());

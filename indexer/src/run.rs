@@ -21,6 +21,7 @@ use crate::config::media::MediaRead;
 use crate::config::pictures::PrerenderInterval;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::decode::{DecodeConfig, DecodePool, StartError};
+use crate::images::{self, Images};
 use crate::jobs::webhook::Webhooks;
 use crate::jobs::{self, Envelope, JobError, Jobs, JobsConfig};
 use crate::journal::{Journal, JournalConfig, JournalError};
@@ -34,9 +35,14 @@ use crate::source::policy::{MediaPolicy, PolicyConfig};
 use crate::source::{RemoteConfig, Source};
 use crate::threads::Threads;
 use crate::thumbs::{self, Thumbs};
+use crate::uploads::{UploadError, Uploads};
 
 /// Calls to the stores that may wait for a thread.
 const STORE_CALLS_MAX: usize = 4096;
+
+/// Threads for images that people put, and calls that may wait for one.
+const UPLOAD_THREADS: usize = 4;
+const UPLOAD_CALLS_MAX: usize = 1024;
 
 /// Reads of media that may wait for a thread.
 const MEDIA_READS_MAX: usize = 1024;
@@ -56,6 +62,10 @@ pub enum RunError {
     Catalog(#[from] CatalogError),
     #[error(transparent)]
     Cache(#[from] CacheError),
+    #[error(transparent)]
+    Uploads(#[from] UploadError),
+    #[error("{0}")]
+    Images(String),
     #[error("the decoder could not be started: {0}")]
     Decoder(#[from] StartError),
     #[error("the pipeline could not be started: {0}")]
@@ -83,6 +93,8 @@ pub struct Engine {
     pub clips: Clips,
     /// Pictures that are made as jobs.
     pub jobs: Jobs,
+    /// Images that people put.
+    pub images: Images,
     /// Which media may be read for whom.
     pub policy: Arc<MediaPolicy>,
     /// Counters.
@@ -185,6 +197,21 @@ fn pipeline_config(config: &Config) -> PipelineConfig {
     }
 }
 
+/// The path of images that people put.
+async fn images(config: &Config, data: &DataDir, pool: &Arc<DecodePool>) -> Result<Images, RunError> {
+    let uploads = Uploads::open(&data.uploads().join("images"), config.images.max_bytes)?;
+    tracing::info!(stats = ?uploads.stats(), "the images are open");
+    let parts = images::Parts {
+        uploads,
+        pool: Arc::clone(pool),
+        running_max: config.decoders.running_max.div_ceil(2),
+        threads: Threads::start("uploads", UPLOAD_THREADS, UPLOAD_CALLS_MAX)?,
+        pixels_max: config.images.pixels_max,
+        derived_bytes: config.images.hot_bytes,
+    };
+    Images::new(parts, &config.images.defaults).await.map_err(RunError::Images)
+}
+
 /// Eight hexadecimal digits that no other store has had: what epochs begin with.
 fn incarnation(clock: &Clock) -> String {
     let random = RandomState::new().hash_one(clock.now().as_ms());
@@ -238,6 +265,7 @@ impl Engine {
         let parts =
             clips::Parts { fetch: fetch(config, reads)?, pool: Arc::clone(&pool), metrics: Arc::clone(&metrics) };
         let clips = Clips::new(parts, clips_config(config));
+        let images = images(config, &data, &pool).await?;
         let (cache, report) = DiskCache::open(&data.cache(), cache_config(config))?;
         tracing::info!(?report, "the disk cache is open");
         let cache = Arc::new(cache);
@@ -274,6 +302,7 @@ impl Engine {
             thumbs,
             pipeline,
             clips,
+            images,
             jobs,
             policy,
             metrics,
@@ -312,6 +341,9 @@ impl Engine {
         metrics.decoder_queued.set(gauge(decoders.queued.load(Relaxed)));
         metrics.pipeline_backlog.set(gauge(self.pipeline.backlog() as u64));
         metrics.cache_bytes.set(self.cache.stats().bytes);
+        let images = self.images.stats();
+        metrics.images.set(images.count as u64);
+        metrics.images_bytes.set(images.bytes);
         let raise = |counter: &prometheus_client::metrics::counter::Counter, total: u64| {
             counter.inc_by(total.saturating_sub(counter.get()));
         };

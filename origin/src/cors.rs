@@ -8,7 +8,7 @@ use crate::reply::{Reply, insert};
 use crate::route::Route;
 
 /// What scripts may read beside the body.
-const EXPOSED: &str = "ETag, Link, X-Total-Count, Retry-After, Cache-Status, X-Request-Id, Stills-Pending, \
+const EXPOSED: &str = "ETag, aspectMatch, Link, X-Total-Count, Retry-After, Cache-Status, X-Request-Id, Stills-Pending, \
                        Stills-Frame-Timestamp, Stills-Frame-Distance, Stills-Frame-Offset";
 
 /// What requests may carry.

@@ -42,6 +42,7 @@ pub(crate) async fn get(app: &App, parts: &Parts) -> Result<Reply, Problem> {
     let content_type = match ask.rendition.format {
         Format::Jpeg => "image/jpeg",
         Format::Png => "image/png",
+        Format::WebP => "image/webp",
     };
     let reply = Reply::ok(content_type, picture.body).with(header::CACHE_CONTROL, "private, no-store");
     Ok(reply.with(FRAME_OFFSET, &picture.at_ms.to_string()))

@@ -7,9 +7,11 @@
 pub mod app;
 pub mod server;
 
+mod image_path;
 mod route;
 mod serve;
 
+mod conditional;
 mod query;
 mod reply;
 
@@ -20,6 +22,7 @@ mod auth_check;
 mod compat;
 mod events;
 mod image;
+mod images;
 mod openapi;
 mod ops;
 mod problems;

@@ -41,6 +41,10 @@ const fn advice(kind: Kind) -> &'static str {
             "Ask the operator for credentials that your user may name, or leave `credentials_key` out."
         }
         Kind::Internal => "The fault is logged under the request's id. Trying again may help.",
+        Kind::NoImage => {
+            "There is no such image, or it cannot be shown, and no default is configured for its content type \
+             (`images.defaults`)."
+        }
         Kind::MediaUnreadable => "The media's place did not answer as it should. Trying again may help.",
         Kind::NotIndexed => "Try again after the seconds in `Retry-After`.",
         Kind::Busy | Kind::TooManyRequests => "Try again after the seconds in `Retry-After`, more slowly.",

@@ -90,6 +90,11 @@ impl Query {
         found
     }
 
+    /// Whether no fault was found so far.
+    pub(crate) fn is_faultless(&self) -> bool {
+        self.faults.is_empty()
+    }
+
     /// Every fault, if there is any.
     pub(crate) fn finish(self) -> Result<(), Vec<Fault>> {
         if self.faults.is_empty() { Ok(()) } else { Err(self.faults) }

@@ -8,13 +8,11 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
-use stills_indexer::catalog::Missing;
-use stills_indexer::pipeline::SubmitError;
 use stills_indexer::thumbs::ThumbError;
-use stills_model::fault::{Fault, FaultKind};
 
-use crate::auth::{AuthError, Refusal};
 use crate::route;
+
+mod of;
 
 /// A response with its whole body.
 pub(crate) type HttpResponse = Response<Full<Bytes>>;
@@ -49,6 +47,7 @@ pub(crate) enum Kind {
     UrlNotAllowed,
     UnknownCredentials,
     Internal,
+    NoImage,
     MediaUnreadable,
     NotIndexed,
     Busy,
@@ -59,7 +58,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every kind, for the pages that explain them.
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::InvalidParameters,
         Self::InvalidEvents,
         Self::InvalidToken,
@@ -79,6 +78,7 @@ impl Kind {
         Self::UrlNotAllowed,
         Self::UnknownCredentials,
         Self::Internal,
+        Self::NoImage,
         Self::MediaUnreadable,
         Self::NotIndexed,
         Self::Busy,
@@ -119,6 +119,7 @@ impl Kind {
             Self::UrlNotAllowed => (StatusCode::FORBIDDEN, "url-not-allowed", "This URL is not fetched here"),
             Self::UnknownCredentials => (StatusCode::NOT_FOUND, "unknown-credentials", "There are no such credentials"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong on our side"),
+            Self::NoImage => (StatusCode::INTERNAL_SERVER_ERROR, "no-image", "There is no image to show"),
             Self::MediaUnreadable => (StatusCode::BAD_GATEWAY, "media-unreadable", "The media cannot be read"),
             Self::NotIndexed => (StatusCode::SERVICE_UNAVAILABLE, "not-indexed", "The recording is not indexed yet"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too much is asked at once"),
@@ -246,82 +247,6 @@ fn respond(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> HttpRespo
     response
 }
 
-impl From<AuthError> for Problem {
-    fn from(error: AuthError) -> Self {
-        let kind = match error.refusal() {
-            Refusal::Unauthenticated => Kind::InvalidToken,
-            Refusal::Forbidden => Kind::InsufficientScope,
-            Refusal::Unavailable => Kind::Unavailable,
-        };
-        let problem = Self::new(kind, error.description());
-        match error.www_authenticate() {
-            Some(challenge) => problem.with_header(header::WWW_AUTHENTICATE, &challenge),
-            None => problem,
-        }
-    }
-}
-
-impl From<Fault> for Problem {
-    fn from(fault: Fault) -> Self {
-        let kind = match fault.kind {
-            FaultKind::Unsupported | FaultKind::Damaged | FaultKind::TooLarge => Kind::NotDecodable,
-            FaultKind::Gone => Kind::MediaGone,
-            FaultKind::Unreadable | FaultKind::Changed | FaultKind::Forbidden | FaultKind::Crashed => {
-                Kind::MediaUnreadable
-            }
-            FaultKind::Deadline => Kind::Deadline,
-            FaultKind::Busy => Kind::Busy,
-            FaultKind::Internal => Kind::Internal,
-        };
-        Self::new(kind, fault.detail)
-    }
-}
-
-impl From<Missing> for Problem {
-    fn from(missing: Missing) -> Self {
-        match missing {
-            Missing::NotRecorded => Self::new(Kind::NotRecorded, "nothing of this device is recorded"),
-            Missing::Deleted => Self::new(Kind::Deleted, "what was recorded at this instant is deleted"),
-            Missing::NotIndexed => {
-                Self::new(Kind::NotIndexed, "a recording is announced at this instant and not indexed yet")
-            }
-            Missing::Failed(fault) => fault.into(),
-            Missing::Gap { covered_before, covered_after } => {
-                let ms = |t: Option<stills_model::time::Timestamp>| t.map_or(Value::Null, |t| json!(t.as_ms()));
-                Self::new(Kind::Gap, "nothing is recorded at this instant")
-                    .with("covered_before", ms(covered_before))
-                    .with("covered_after", ms(covered_after))
-            }
-        }
-    }
-}
-
-impl From<ThumbError> for Problem {
-    fn from(error: ThumbError) -> Self {
-        match error {
-            ThumbError::Missing(missing) => missing.into(),
-            ThumbError::Fault(fault) => fault.into(),
-            ThumbError::Busy => Self::new(Kind::Busy, "too many look-ups are waiting"),
-            ThumbError::Store(internal) => {
-                tracing::error!(error = internal, "the store cannot answer");
-                Self::new(Kind::Unavailable, "the store cannot answer at present")
-            }
-        }
-    }
-}
-
-impl From<SubmitError> for Problem {
-    fn from(error: SubmitError) -> Self {
-        match error {
-            SubmitError::Full => Self::new(Kind::Busy, "the inbox is full"),
-            SubmitError::Failed(internal) => {
-                tracing::error!(error = internal, "events could not be kept");
-                Self::new(Kind::Unavailable, "the events could not be kept; send them again")
-            }
-        }
-    }
-}
-
 /// The errors of an AWS interface, by the names that its SDKs know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exception {
@@ -437,6 +362,11 @@ impl Reply {
     /// 202 with JSON.
     pub(crate) fn accepted(body: &Value) -> Self {
         Self::new(StatusCode::ACCEPTED, Some("application/json"), body.to_string().into())
+    }
+
+    /// 201 without a body: what was put is there, and was not before.
+    pub(crate) fn created() -> Self {
+        Self::new(StatusCode::CREATED, None, Bytes::new())
     }
 
     /// 204.

@@ -8,6 +8,8 @@ use stills_model::id::{DeviceId, Timeline, UserId};
 use stills_model::rendition::Rendition;
 use stills_model::time::{DAY_MS, Span, TIMESTAMP_MAX_MS, Timestamp};
 
+use crate::image_path::ImagePath;
+
 /// What a path asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
@@ -35,6 +37,8 @@ pub(crate) enum Route {
     KinesisImages,
     /// `GET /image`
     Image,
+    /// `GET|PUT|DELETE /images/v1/image/{contentType}/{id}/{imageType}`
+    Images(ImagePath),
     /// `GET /auth`, asked by NGINX alone
     AuthCheck,
     /// `GET /openapi.json`
@@ -114,6 +118,9 @@ impl Route {
         if let Some(job) = path.strip_prefix("/v1/jobs/") {
             return job_result(job).unwrap_or(Self::Unknown);
         }
+        if let Some(rest) = path.strip_prefix(ImagePath::PREFIX) {
+            return ImagePath::parse(rest).map_or(Self::Unknown, Self::Images);
+        }
         path.strip_prefix(prefix).and_then(ThumbPath::parse).map_or(Self::Unknown, Self::Thumb)
     }
 
@@ -127,6 +134,7 @@ impl Route {
             | Self::KinesisEndpoint
             | Self::KinesisImages => "POST, OPTIONS",
             Self::AuthCheck => "GET, HEAD",
+            Self::Images(path) => path.allow(),
             Self::Unknown => "",
             _ => "GET, HEAD, OPTIONS",
         }
@@ -147,6 +155,7 @@ impl Route {
             Self::KinesisEndpoint => "kinesis-endpoint",
             Self::KinesisImages => "kinesis-images",
             Self::Image => "image",
+            Self::Images(_) => "images",
             Self::AuthCheck => "auth",
             Self::OpenApi => "openapi",
             Self::Problem(_) => "problem",
@@ -296,6 +305,8 @@ mod tests {
         check("/getimages", "unknown");
         check("/image", "image");
         check("/image/", "unknown");
+        check("/images/v1/image/Show/4711/Poster", "images");
+        check("/images/v1/image/Show/4711", "unknown");
         check("/problems/gap", "problem");
         check(&format!("/cam/{USER}/{DEVICE}/0/1/1/false/thumb-0-w1-h1.jpg"), "thumb");
         check(&format!("/{USER}/{DEVICE}/0/1/1/false/thumb-0-w1-h1.jpg"), "unknown");

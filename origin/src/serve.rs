@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::compat::{jobs, kinesis};
 use crate::reply::{HttpResponse, Kind, Problem, Reply, insert};
 use crate::route::Route;
-use crate::{auth_check, cors, events, image, openapi, ops, problems, recordings, search, thumb};
+use crate::{auth_check, cors, events, image, images, openapi, ops, problems, recordings, search, thumb};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const AWS_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -70,16 +70,21 @@ async fn answer(app: &App, route: &Route, parts: &Parts, body: Incoming) -> Resu
     match route {
         Route::Thumb(path) => thumb::get(app, parts, path).await,
         Route::Search => search::get(app, parts).await,
-        Route::Events => events::post(app, parts, read_body(app, body)).await,
+        Route::Events => events::post(app, parts, read_body(body, app.config().http.body_max)).await,
         Route::Recordings => recordings::get(app, parts).await,
         Route::Devices => recordings::devices(app, parts).await,
-        Route::Job => Ok(jobs::thumbnail(app, parts, read_body(app, body)).await),
-        Route::JobStatus => Ok(jobs::job_status(app, parts, read_body(app, body)).await),
-        Route::JobsStatus => Ok(jobs::jobs_status(app, parts, read_body(app, body)).await),
+        Route::Job => Ok(jobs::thumbnail(app, parts, read_body(body, app.config().http.body_max)).await),
+        Route::JobStatus => Ok(jobs::job_status(app, parts, read_body(body, app.config().http.body_max)).await),
+        Route::JobsStatus => Ok(jobs::jobs_status(app, parts, read_body(body, app.config().http.body_max)).await),
         Route::JobResult(id, secret) => jobs::result(app, *id, *secret).await,
-        Route::KinesisEndpoint => Ok(kinesis::endpoint(app, parts, read_body(app, body)).await),
-        Route::KinesisImages => Ok(kinesis::images(app, parts, read_body(app, body)).await),
+        Route::KinesisEndpoint => Ok(kinesis::endpoint(app, parts, read_body(body, app.config().http.body_max)).await),
+        Route::KinesisImages => Ok(kinesis::images(app, parts, read_body(body, app.config().http.body_max)).await),
         Route::Image => image::get(app, parts).await,
+        Route::Images(path) if parts.method == Method::PUT => {
+            images::put(app, parts, path, read_body(body, app.config().images.body_max)).await
+        }
+        Route::Images(path) if parts.method == Method::DELETE => images::delete(app, parts, path).await,
+        Route::Images(path) => images::get(app, parts, path).await,
         Route::AuthCheck => auth_check::get(app, parts).await,
         Route::OpenApi => Ok(openapi::document(app)),
         Route::Problem(slug) => problems::page(slug),
@@ -103,15 +108,11 @@ fn check_head(app: &App, parts: &Parts) -> Result<(), Problem> {
 }
 
 fn is_allowed(route: &Route, method: &Method) -> bool {
-    if route.allow().starts_with("POST") {
-        return method == Method::POST;
-    }
-    matches!(*method, Method::GET | Method::HEAD)
+    route.allow().split(", ").any(|allowed| allowed == method.as_str())
 }
 
-/// The whole body, no longer than `http.body_max`.
-async fn read_body(app: &App, body: Incoming) -> Result<Bytes, Problem> {
-    let max = app.config().http.body_max;
+/// The whole body, no longer than `max` bytes.
+async fn read_body(body: Incoming, max: u64) -> Result<Bytes, Problem> {
     let too_large = || Problem::new(Kind::ContentTooLarge, format!("a body may be at most {max} bytes long"));
     // What announces its length need not be read to be refused.
     if body.size_hint().lower() > max {

@@ -15,6 +15,7 @@ use stills_model::thumb::ETag;
 
 use crate::app::App;
 use crate::auth::{Credentials, Identity, Scope, Target, Window, authorize};
+use crate::conditional::is_known;
 use crate::reply::{Problem, Reply, X_ACCEL_EXPIRES};
 use crate::route::ThumbPath;
 
@@ -123,14 +124,6 @@ fn version(query: &str) -> Option<&str> {
 
 fn is_prefix(version: &str, etag: ETag) -> bool {
     version.len() >= ETag::PREFIX_LEN && etag.to_string().starts_with(version)
-}
-
-/// Whether the client has this picture (RFC 9110 section 13.1.2: weak comparison, or any).
-fn is_known(parts: &Parts, etag: ETag) -> bool {
-    let etag = format!("\"{etag}\"");
-    let lists = parts.headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let mut tags = lists.flat_map(|list| list.split(',')).map(str::trim);
-    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 fn headers(app: &App, reply: Reply, identity: &Identity, located: &Located, etag: ETag, ages: Ages) -> Reply {

@@ -7,6 +7,7 @@
 #![expect(unsafe_code, reason = "libavcodec is a C library")]
 #![expect(clippy::print_stdout, reason = "it is a measuring program")]
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::ffi::CStr;
 use std::fs::File;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use ffmpeg_next::ffi;
 use rustix::time::{ClockId, clock_gettime};
 use stills_decoder::packets::packets;
+use stills_decoder::parent;
 use stills_decoder::render::Renderer;
 use stills_decoder::scan::{Media, scan};
 use stills_model::fault::{Fault, FaultKind};
@@ -50,10 +52,16 @@ fn main() -> Outcome<()> {
     for keyframe in &index.keyframes {
         let config = index.configs.get(usize::from(keyframe.config)).ok_or("a keyframe without a configuration")?;
         let pieces = keyframe.ranges.iter().map(|range| media.read(range.offset, range.len));
-        keyframes.push((config, packets(&config.packaging, &pieces.collect::<Result<Vec<_>, _>>()?)?));
+        let pieces = pieces.collect::<Result<Vec<_>, _>>()?;
+        let packets = packets(&config.packaging, &pieces)?.into_iter().map(Cow::into_owned).collect::<Vec<_>>();
+        keyframes.push((config, packets));
     }
     let config = index.configs.first().ok_or("no keyframe")?;
     let mut bare = Bare::open(config)?;
+    if mode == "render" {
+        // As the decoder program has it; libavcodec alone is measured with the C library's defaults.
+        parent::keep_memory();
+    }
     let mut renderer = Renderer::new();
     let thumb = [Rendition::thumb(320, 240).ok_or("a size")?];
     for _ in 0..passes.parse::<u32>()? {

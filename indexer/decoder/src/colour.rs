@@ -1,4 +1,4 @@
-//! What a picture's numbers mean as colours, and how they become what a JPEG or a PNG holds.
+//! What a picture's numbers mean as colours, and how they become what a JPEG, a WebP or a PNG holds.
 //!
 //! Works on pictures that are scaled already, in fixed point: one linear step from the source's own code
 //! values to the target's, never through a rounded middle. Transfer curves and primaries are left as they are, as
@@ -69,8 +69,19 @@ impl Matrix {
     }
 }
 
-/// Rows Y, U, V over columns R, G, B: BT.601, the only one that JPEG readers know.
-const JPEG_FROM_RGB: [[f64; 3]; 3] =
+/// What the numbers are to become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Full-range BT.601.
+    Jpeg,
+    /// Limited-range BT.601.
+    WebP,
+    /// Red, green and blue.
+    Rgb,
+}
+
+/// Rows Y, U, V over columns R, G, B: BT.601, the only one that readers of JPEG and WebP know.
+const YUV_FROM_RGB: [[f64; 3]; 3] =
     [[0.299, 0.587, 0.114], [-0.168_736, -0.331_264, 0.5], [0.5, -0.418_688, -0.081_312]];
 
 /// A linear map of three code values to three others.
@@ -88,14 +99,15 @@ const PLACES: u32 = 13;
 const IDENTITY: [[f64; 3]; 3] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
 
 impl Transform {
-    /// From `colour` to full-range BT.601, or to RGB.
-    pub(crate) fn new(colour: Colour, to_jpeg: bool) -> Self {
+    /// From `colour` to `target`.
+    pub(crate) fn new(colour: Colour, target: Target) -> Self {
+        let to_yuv = target != Target::Rgb;
         let rgb = if colour.model == Model::Rgb { IDENTITY } else { colour.matrix.to_rgb() };
         // Grey has no differences, and a matrix by BT.601 is left alone: neither may pick up rounding.
-        let same = to_jpeg && colour.model != Model::Rgb && (colour.matrix == Matrix::Bt601);
-        let linear = match (same, to_jpeg) {
+        let same = to_yuv && colour.model != Model::Rgb && (colour.matrix == Matrix::Bt601);
+        let linear = match (same, to_yuv) {
             (true, _) => IDENTITY,
-            (false, true) => product(JPEG_FROM_RGB, rgb),
+            (false, true) => product(YUV_FROM_RGB, rgb),
             (false, false) => rgb,
         };
         let differences = colour.model != Model::Rgb;
@@ -105,13 +117,17 @@ impl Transform {
             (16.0, 255.0 / 219.0, 255.0 / 224.0)
         };
         let gain = [luma_gain, difference_gain, difference_gain];
+        let (to_black, to_gain) = match target {
+            Target::Jpeg | Target::Rgb => (0.0, [1.0; 3]),
+            Target::WebP => (16.0, [219.0 / 255.0, 224.0 / 255.0, 224.0 / 255.0]),
+        };
         let zero = if differences { [black, 128.0, 128.0] } else { [0.0; 3] };
         let (mut rows, mut offsets) = ([[0; 3]; 3], [0; 3]);
         for (index, (row, factors)) in rows.iter_mut().zip(linear).enumerate() {
-            let centre = if to_jpeg && index > 0 { 128.0 } else { 0.0 };
+            let centre = if to_yuv && index > 0 { 128.0 } else { to_black };
             let mut offset = centre + 0.5;
             for column in 0..3 {
-                let factor = factors[column] * gain[column];
+                let factor = factors[column] * gain[column] * to_gain[index];
                 offset -= factor * zero[column];
                 row[column] = i16::try_from(fixed(factor)).unwrap_or(i16::MAX);
             }
@@ -175,6 +191,35 @@ impl Transform {
     }
 }
 
+/// Takes the alpha that they were multiplied with off three planes: what is transparent is left black.
+pub(crate) fn unmultiply(planes: &mut [Plane; 3], alpha: &Plane) {
+    for plane in planes {
+        for (sample, alpha) in plane.samples.iter_mut().zip(&alpha.samples) {
+            let (value, alpha) = (u32::from(*sample), u32::from(*alpha));
+            *sample = u8::try_from((value * 255 + alpha / 2) / alpha.max(1)).unwrap_or(u8::MAX);
+        }
+    }
+}
+
+/// A plane at half the size, the mean of each 2 x 2 samples weighted by how opaque they are: what cannot be seen does not
+/// bleed into what can.
+pub(crate) fn halved_visible(plane: &Plane, alpha: &Plane) -> Plane {
+    let (width, height) = (plane.width.div_ceil(2), plane.height.div_ceil(2));
+    let mut samples = Vec::with_capacity(width * height);
+    for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+        let rows = [2 * y, (2 * y + 1).min(plane.height - 1)];
+        let columns = [2 * x, (2 * x + 1).min(plane.width - 1)];
+        let (mut sum, mut weights, mut plain) = (0, 0, 0);
+        for at in rows.into_iter().flat_map(|row| columns.map(|column| row * plane.width + column)) {
+            let (sample, weight) = (u32::from(plane.samples[at]), u32::from(alpha.samples[at]));
+            (sum, weights, plain) = (sum + sample * weight, weights + weight, plain + sample);
+        }
+        let mean = (sum + weights / 2).checked_div(weights).unwrap_or((plain + 2) / 4);
+        samples.push(u8::try_from(mean).unwrap_or(u8::MAX));
+    }
+    Plane { width, height, samples }
+}
+
 /// Adds `shift`, a plane of half the size and `width`, to `gain` times the luma, as JPEG readers enlarge differences:
 /// three parts of the nearer sample and one of the next, both ways. What they add for colour is so taken off exactly.
 fn shift_luma(luma: &mut Plane, shift: &[i32], width: usize, gain: i16) {
@@ -234,12 +279,12 @@ fn byte(value: i32) -> u8 {
 mod tests {
     use super::*;
 
-    fn map(colour: Colour, to_jpeg: bool, from: [u8; 3]) -> [u8; 3] {
+    fn map(colour: Colour, target: Target, from: [u8; 3]) -> [u8; 3] {
         let mut full = from.map(|value| Plane::filled(1, 1, value));
-        Transform::new(colour, to_jpeg).apply_full(&mut full);
-        if to_jpeg && colour.model == Model::Yuv {
+        Transform::new(colour, target).apply_full(&mut full);
+        if target != Target::Rgb && colour.model == Model::Yuv {
             let mut halved = from.map(|value| Plane::filled(1, 1, value));
-            Transform::new(colour, to_jpeg).apply_halved(&mut halved);
+            Transform::new(colour, target).apply_halved(&mut halved);
             assert_eq!(full, halved, "both layouts agree on {from:?}");
         }
         full.map(|plane| plane.samples[0])
@@ -247,22 +292,30 @@ mod tests {
 
     #[test]
     fn known_colours() {
-        let check = |full_range, matrix, from, to_jpeg, expected| {
+        use Target::{Jpeg, Rgb, WebP};
+        let check = |full_range, matrix, from, target, expected| {
             let colour = Colour { model: Model::Yuv, full_range, matrix };
-            assert_eq!(map(colour, to_jpeg, from), expected, "{colour:?} {from:?} to JPEG: {to_jpeg}");
+            assert_eq!(map(colour, target, from), expected, "{colour:?} {from:?} to {target:?}");
         };
-        check(false, Matrix::Bt601, [16, 128, 128], true, [0, 128, 128]);
-        check(false, Matrix::Bt709, [235, 128, 128], true, [255, 128, 128]);
-        check(false, Matrix::Bt2020, [126, 128, 128], true, [128, 128, 128]);
-        check(true, Matrix::Bt601, [7, 99, 201], true, [7, 99, 201]);
+        check(false, Matrix::Bt601, [16, 128, 128], Jpeg, [0, 128, 128]);
+        check(false, Matrix::Bt709, [235, 128, 128], Jpeg, [255, 128, 128]);
+        check(false, Matrix::Bt2020, [126, 128, 128], Jpeg, [128, 128, 128]);
+        check(true, Matrix::Bt601, [7, 99, 201], Jpeg, [7, 99, 201]);
         // Pure red, limited range, by each standard.
-        check(false, Matrix::Bt709, [63, 102, 240], false, [255, 1, 0]);
-        check(false, Matrix::Bt601, [81, 90, 240], false, [254, 0, 0]);
-        check(false, Matrix::Bt709, [63, 102, 240], true, [77, 85, 255]);
-        check(true, Matrix::YCgCo, [128, 128, 128], false, [128, 128, 128]);
+        check(false, Matrix::Bt709, [63, 102, 240], Rgb, [255, 1, 0]);
+        check(false, Matrix::Bt601, [81, 90, 240], Rgb, [254, 0, 0]);
+        check(false, Matrix::Bt709, [63, 102, 240], Jpeg, [77, 85, 255]);
+        check(true, Matrix::YCgCo, [128, 128, 128], Rgb, [128, 128, 128]);
+        // A WebP is limited range by BT.601: what is that already is left alone.
+        check(false, Matrix::Bt601, [16, 99, 201], WebP, [16, 99, 201]);
+        check(true, Matrix::Bt601, [0, 128, 128], WebP, [16, 128, 128]);
+        check(true, Matrix::Bt601, [255, 0, 255], WebP, [235, 16, 240]);
+        check(false, Matrix::Bt709, [63, 102, 240], WebP, [82, 90, 240]);
         let rgb = Colour { model: Model::Rgb, full_range: false, matrix: Matrix::Bt709 };
-        assert_eq!(map(rgb, true, [255, 0, 0]), [76, 85, 255]);
-        assert_eq!(map(rgb, false, [1, 2, 3]), [1, 2, 3]);
+        assert_eq!(map(rgb, Jpeg, [255, 0, 0]), [76, 85, 255]);
+        assert_eq!(map(rgb, Rgb, [1, 2, 3]), [1, 2, 3]);
+        assert_eq!(map(rgb, WebP, [255, 0, 0]), [81, 90, 240]);
+        assert_eq!(map(rgb, WebP, [255, 255, 255]), [235, 128, 128]);
     }
 
     #[test]
@@ -273,6 +326,17 @@ mod tests {
         check((960, 720), Matrix::Bt709);
         check((640, 480), Matrix::Bt601);
         assert_eq!(Matrix::from_code(200, (640, 480)), Matrix::Bt601);
+    }
+
+    #[test]
+    fn what_cannot_be_seen_colours_nothing() {
+        let plane = |samples: &[u8]| Plane { width: 2, height: 2, samples: samples.to_vec() };
+        let alpha = plane(&[255, 0, 0, 255]);
+        assert_eq!(halved_visible(&plane(&[200, 9, 9, 100]), &alpha).samples, [150]);
+        assert_eq!(halved_visible(&plane(&[10, 20, 30, 40]), &plane(&[0; 4])).samples, [25]);
+        let mut planes = [plane(&[100, 0, 7, 255]), plane(&[50; 4]), plane(&[0; 4])];
+        unmultiply(&mut planes, &plane(&[128, 0, 255, 255]));
+        assert_eq!(planes[0].samples, [199, 0, 7, 255]);
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Decoder {
     /// field pair gives one, gradual refresh is only whole at its end). A damaged picture is better than none.
     ///
     /// `skip_loop_filter` saves a tenth of the time; the difference is not seen once the picture is scaled down.
-    pub(crate) fn decode(&mut self, packets: &[Vec<u8>], skip_loop_filter: bool) -> Result<Picture, Fault> {
+    pub(crate) fn decode(&mut self, packets: &[impl AsRef<[u8]>], skip_loop_filter: bool) -> Result<Picture, Fault> {
         // SAFETY: the context is open; decoders read this field when a packet is sent.
         unsafe {
             (*self.context.as_ptr()).skip_loop_filter =
@@ -129,7 +129,7 @@ impl Decoder {
         let mut choice = Choice { last: packets.len() > 1, picture: None, error: 0 };
         let mut first = true;
         for packet in packets {
-            choice.note(self.send(packet, first, None));
+            choice.note(self.send(packet.as_ref(), first, None));
             first = false;
             self.receive(&mut choice)?;
         }
@@ -359,10 +359,21 @@ impl Picture {
         if data.is_null() || row_len > stride || step == 0 {
             return None;
         }
+        let len = if self.holds(data, stride * height) { stride * height } else { stride * (height - 1) + row_len };
         // SAFETY: libavcodec fills `height` rows of at least the format's row length, `stride` apart, from `data` on;
         // the frame holds a reference to that buffer for as long as `self` is borrowed.
-        let bytes = unsafe { std::slice::from_raw_parts(data, stride * (height - 1) + row_len) };
+        let bytes = unsafe { std::slice::from_raw_parts(data, len) };
         Some(Component { bytes, stride, step, offset, shift, depth, width, height })
+    }
+
+    /// Whether one of the frame's buffers has `len` bytes from `data` on.
+    fn holds(&self, data: *const u8, len: usize) -> bool {
+        // SAFETY: each is null or a buffer that the frame holds a reference to.
+        let mut buffers = self.frame().buf.iter().filter_map(|buffer| unsafe { buffer.as_ref() });
+        buffers.any(|buffer| {
+            let place = (data as usize).checked_sub(buffer.data as usize);
+            place.is_some_and(|place| place.saturating_add(len) <= buffer.size)
+        })
     }
 
     fn unsupported(&self, format: &str) -> Fault {

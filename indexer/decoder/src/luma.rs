@@ -9,6 +9,11 @@ pub(crate) fn of_luma(luma: &Plane) -> Luma {
     of_samples(luma.samples.iter().map(|sample| u32::from(*sample)))
 }
 
+/// Of limited-range luma, 16 to 235.
+pub(crate) fn of_limited_luma(luma: &Plane) -> Luma {
+    of_samples(luma.samples.iter().map(|sample| (u32::from((*sample).clamp(16, 235)) - 16) * 255 / 219))
+}
+
 /// Of red, green and blue, by the weights of BT.601.
 pub(crate) fn of_rgb([red, green, blue]: &[Plane; 3]) -> Luma {
     let weighed = red.samples.iter().zip(&green.samples).zip(&blue.samples).map(|((red, green), blue)| {
@@ -54,6 +59,9 @@ mod tests {
         check(&[0, 255], 128, 127);
         check(&[10, 20, 30], 20, 8);
         check(&[], 0, 0);
+        assert_eq!(of_limited_luma(&plane(&[0, 16])), Luma { mean: 0, deviation: 0 });
+        assert_eq!(of_limited_luma(&plane(&[235, 255])), Luma { mean: 255, deviation: 0 });
+        assert_eq!(of_limited_luma(&plane(&[16, 235])), Luma { mean: 128, deviation: 127 });
         assert_eq!(of_rgb(&[plane(&[0]), plane(&[255]), plane(&[0])]).mean, 149);
     }
 }

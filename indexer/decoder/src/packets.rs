@@ -1,6 +1,8 @@
 //! From the bytes of a keyframe's ranges to the packets that a decoder is fed. Looks at containers' wrapping only,
 //! never into a packet.
 
+use std::borrow::Cow;
+
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::keyframe::Packaging;
 
@@ -11,15 +13,18 @@ use crate::scan::ts::packet::{PACKET_LEN, Packet, PesHeader, SYNC};
 ///
 /// # Errors
 /// [`FaultKind::Damaged`] when the bytes are not what the packaging says.
-pub fn packets(packaging: &Packaging, pieces: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Fault> {
+pub fn packets<'a>(packaging: &Packaging, pieces: &'a [impl AsRef<[u8]>]) -> Result<Vec<Cow<'a, [u8]>>, Fault> {
+    let mut pieces = pieces.iter().map(AsRef::as_ref);
     match packaging {
-        Packaging::Samples { prefix } => Ok(pieces.iter().map(|piece| [&prefix[..], piece].concat()).collect()),
+        Packaging::Samples { prefix } if prefix.is_empty() => Ok(pieces.map(Cow::Borrowed).collect()),
+        Packaging::Samples { prefix } => Ok(pieces.map(|piece| Cow::Owned([&prefix[..], piece].concat())).collect()),
         Packaging::Ts { pid, packet_len } => {
-            let mut packets = Vec::new();
-            for piece in pieces {
-                packets.append(&mut pes_packets(piece, *pid, usize::from(*packet_len).max(PACKET_LEN))?);
-            }
-            Ok(packets)
+            let stride = usize::from(*packet_len).max(PACKET_LEN);
+            let packets = pieces.try_fold(Vec::new(), |mut packets, piece| {
+                packets.append(&mut pes_packets(piece, *pid, stride)?);
+                Ok(packets)
+            });
+            Ok(packets?.into_iter().map(Cow::Owned).collect())
         }
     }
 }
@@ -51,13 +56,13 @@ fn pes_packets(piece: &[u8], pid: u16, stride: usize) -> Result<Vec<Vec<u8>>, Fa
     }
     let mut packets: Vec<Vec<u8>> = Vec::new();
     let mut before = None;
-    for raw in raw {
+    for mut raw in raw {
         let Some(header) = PesHeader::read(&raw) else { return Err(damaged("has no PES header")) };
-        let payload = raw.get(header.len..).unwrap_or_default();
-        let payload = payload.get(..header.payload_len.unwrap_or(usize::MAX)).unwrap_or(payload);
+        raw.truncate(header.payload_len.map_or(usize::MAX, |len| header.len.saturating_add(len)));
+        raw.drain(..header.len.min(raw.len()));
         match packets.last_mut() {
-            Some(packet) if header.pts.is_none() || header.pts == before => packet.extend_from_slice(payload),
-            _ => packets.push(payload.to_vec()),
+            Some(packet) if header.pts.is_none() || header.pts == before => packet.append(&mut raw),
+            _ => packets.push(raw),
         }
         before = header.pts.or(before);
     }

@@ -15,7 +15,7 @@ use stills_model::wire::{Fork, MESSAGE_LEN_MAX, PROTOCOL, Reply, Request, SCANNE
 
 use crate::remote::RemoteMedia;
 use crate::render::{Renderer, Shown};
-use crate::{exact, packets, scan};
+use crate::{exact, image_file, packets, scan};
 
 /// Descriptors that a worker may have: the standard three and room for none that anyone needs.
 const FILES_MAX: u64 = 4;
@@ -98,8 +98,6 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
     loop {
         let message = receive(&mut socket)?;
         let request = Request::decode(&message).map_err(io::Error::other)?;
-        // A keyframe's bytes are held twice no longer than this.
-        drop(message);
         let reply = match request {
             Request::Scan { cpu_ms, len, growing, resume } => {
                 limit_cpu(cpu_ms)?;
@@ -117,6 +115,13 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
                 limit_cpu(cpu_ms)?;
                 let mut media = RemoteMedia::new(&mut socket, query.len);
                 attempt(|| exact::exact(&mut media, &query, &mut renderer).map(|found| Reply::Exact(found.answers)))
+            }
+            Request::Picture { cpu_ms, pixels_max, renditions, file } => {
+                limit_cpu(cpu_ms)?;
+                attempt(|| {
+                    let shown = image_file::show(&mut renderer, &file, pixels_max, &renditions)?;
+                    Ok(Reply::Pictured { size: shown.size, pictures: shown.pictures })
+                })
             }
             Request::Bytes(_) | Request::ReadFailed(_) => {
                 return Err(io::Error::other("bytes that nobody asked for"));
@@ -139,7 +144,7 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
 fn show(
     renderer: &mut Renderer,
     config: &DecoderConfig,
-    pieces: &[Vec<u8>],
+    pieces: &[&[u8]],
     renditions: &[Rendition],
 ) -> Result<Shown, Fault> {
     let packets = packets::packets(&config.packaging, pieces)?;
@@ -194,7 +199,7 @@ mod tests {
         (ours, thread)
     }
 
-    fn ask(socket: &mut UnixStream, request: &Request) -> Reply {
+    fn ask(socket: &mut UnixStream, request: &Request<'_>) -> Reply {
         send(socket, &request.encode()).expect("request");
         Reply::decode(&receive(socket).expect("reply")).expect("well-formed")
     }
@@ -211,9 +216,15 @@ mod tests {
         };
         let renditions = vec![Rendition::thumb(32, 24).expect("size")];
         for request in [
-            Request::Render { cpu_ms: 1000, config: config.clone(), pieces: vec![vec![7; 300]], renditions },
+            Request::Render { cpu_ms: 1000, config: config.clone(), pieces: vec![&[7; 300]], renditions },
             Request::Render { cpu_ms: 1000, config, pieces: vec![], renditions: vec![] },
             Request::Scan { cpu_ms: 1000, len: 0, growing: false, resume: vec![] },
+            Request::Picture {
+                cpu_ms: 1000,
+                pixels_max: 1 << 20,
+                renditions: vec![],
+                file: b"\x89PNG\r\n\x1a\n".to_vec(),
+            },
         ] {
             let (mut socket, _) = worker();
             let reply = ask(&mut socket, &request);

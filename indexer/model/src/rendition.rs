@@ -12,6 +12,9 @@ pub enum Fit {
     Stretch = 0,
     /// Inside the box with the picture's own shape; the rendition's unset side (0) follows.
     Inside = 1,
+    /// Exactly the asked size, the picture inside it in its own shape and padded: black, or transparent where the format
+    /// can be. Both sides are set.
+    Letterbox = 2,
 }
 
 /// The coding of the picture. The discriminant is part of stored keys: only ever append.
@@ -22,6 +25,8 @@ pub enum Format {
     Jpeg = 0,
     /// 8-bit RGB PNG.
     Png = 1,
+    /// Lossy WebP, 4:2:0, limited-range BT.601; with alpha where something is transparent.
+    WebP = 2,
 }
 
 /// What a keyframe is made into.
@@ -35,7 +40,7 @@ pub struct Rendition {
     pub fit: Fit,
     /// The coding.
     pub format: Format,
-    /// JPEG quality 1 to 100; 0 for PNG.
+    /// Quality of JPEG and WebP, 1 to 100; 0 for PNG.
     pub quality: u8,
 }
 
@@ -67,11 +72,13 @@ impl Rendition {
             fit: match r.byte()? {
                 0 => Fit::Stretch,
                 1 => Fit::Inside,
+                2 => Fit::Letterbox,
                 _ => return Err(Malformed("fit")),
             },
             format: match r.byte()? {
                 0 => Format::Jpeg,
                 1 => Format::Png,
+                2 => Format::WebP,
                 _ => return Err(Malformed("format")),
             },
             quality: r.byte()?,
@@ -119,6 +126,25 @@ mod tests {
 
     fn check(text: &str, sides: Option<(u16, u16)>) {
         assert_eq!(text.parse::<Rendition>().ok().map(|r| (r.width, r.height)), sides, "{text:?}");
+    }
+
+    /// They are part of stored keys.
+    #[test]
+    fn every_fit_and_format_keeps_its_number() {
+        for (fit, format, expected) in [
+            (Fit::Stretch, Format::Jpeg, [1, 64, 0, 240, 0, 0, 80]),
+            (Fit::Inside, Format::Png, [1, 64, 0, 240, 1, 1, 80]),
+            (Fit::Letterbox, Format::WebP, [1, 64, 0, 240, 2, 2, 80]),
+        ] {
+            let rendition = Rendition { width: 320, height: 240, fit, format, quality: 80 };
+            let mut w = Writer::new();
+            rendition.write(&mut w);
+            let stored = w.finish();
+            assert_eq!(stored, expected);
+            assert_eq!(Rendition::read(&mut Reader::new(&stored)), Ok(rendition));
+        }
+        assert!(Rendition::read(&mut Reader::new(&[1, 64, 0, 240, 3, 0, 80])).is_err());
+        assert!(Rendition::read(&mut Reader::new(&[1, 64, 0, 240, 0, 3, 80])).is_err());
     }
 
     #[test]

@@ -101,6 +101,17 @@ impl ETag {
     /// How many digits of the tag `?v=` carries: enough that two pictures of one URL never share it.
     pub const PREFIX_LEN: usize = 8;
 
+    /// Of an image that was put, whose SHA-256 is `content`, in a rendition by this render version.
+    pub fn of_image(content: &[u8; 32], rendition: &Rendition) -> Self {
+        let mut w = Writer::new();
+        w.raw(content).raw(&RENDER_VERSION.to_be_bytes());
+        rendition.write(&mut w);
+        let digest = Sha256::digest(w.finish());
+        let mut tag = [0; 12];
+        tag.copy_from_slice(&digest[..12]);
+        Self(tag)
+    }
+
     /// The `?v=` value of this picture.
     pub fn prefix(&self) -> String {
         let mut text = self.to_string();
@@ -134,5 +145,14 @@ mod tests {
         assert_eq!(key.etag().to_string(), "b182e935169699a7a6debb91");
         assert_ne!(key.etag(), ThumbKey { version: 2, ..key }.etag());
         assert_ne!(key.etag(), ThumbKey { at_ms: 4001, ..key }.etag());
+    }
+
+    #[test]
+    fn tags_of_images_differ_by_content_and_rendition() {
+        let (one, other) = (Rendition::thumb(320, 240).expect("size"), Rendition::thumb(320, 241).expect("size"));
+        let tag = ETag::of_image(&[1; 32], &one);
+        assert_eq!(tag, ETag::of_image(&[1; 32], &one));
+        assert_ne!(tag, ETag::of_image(&[2; 32], &one));
+        assert_ne!(tag, ETag::of_image(&[1; 32], &other));
     }
 }

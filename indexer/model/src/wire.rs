@@ -10,7 +10,7 @@
 //! 1. the service sends a [`Request`];
 //! 2. while a scan or a search for exact frames runs, the worker asks for bytes ([`Reply::Read`]) and the service answers with
 //!    [`Request::Bytes`] or [`Request::ReadFailed`];
-//! 3. the worker ends the exchange with [`Reply::Scanned`], [`Reply::Rendered`], [`Reply::Exact`] or
+//! 3. the worker ends the exchange with [`Reply::Scanned`], [`Reply::Rendered`], [`Reply::Exact`], [`Reply::Pictured`] or
 //!    [`Reply::Failed`].
 //!
 //! The worker reads media that strangers made: the service treats every reply as hostile and bounds it. Both
@@ -38,9 +38,9 @@ pub const SCANNED_LEN_MAX: usize = 32 * 1024 * 1024;
 /// The most pictures that one request may ask for.
 pub const PICTURES_MAX: usize = 64;
 
-/// Service to worker.
+/// Service to worker. A keyframe's bytes are borrowed from the message: they are what is large in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
+pub enum Request<'a> {
     /// Find the keyframes of a media file of `len` bytes.
     Scan {
         /// CPU milliseconds after which the kernel ends the worker.
@@ -63,7 +63,7 @@ pub enum Request {
         /// What the decoder needs beside the bytes.
         config: DecoderConfig,
         /// The bytes of the keyframe's ranges, in order.
-        pieces: Vec<Vec<u8>>,
+        pieces: Vec<&'a [u8]>,
         /// What to make of the picture.
         renditions: Vec<Rendition>,
     },
@@ -73,6 +73,17 @@ pub enum Request {
         cpu_ms: u32,
         /// Which frames, and where decoding starts.
         query: ExactQuery,
+    },
+    /// Show an image file (JPEG, PNG or WebP) in any number of renditions; none: only look whether it can be shown.
+    Picture {
+        /// CPU milliseconds after which the kernel ends the worker.
+        cpu_ms: u32,
+        /// The most pixels that it may have; looked at before it is decoded.
+        pixels_max: u64,
+        /// What to make of the picture.
+        renditions: Vec<Rendition>,
+        /// The whole file.
+        file: Vec<u8>,
     },
 }
 
@@ -97,6 +108,13 @@ pub enum Reply {
     },
     /// The frame nearest to each instant asked for, in their order; the same frame may answer several.
     Exact(Vec<Result<ExactFrame, Fault>>),
+    /// An image file's pictures.
+    Pictured {
+        /// Width and height of the image in pixels, set upright.
+        size: (u32, u32),
+        /// In the order of the renditions asked for.
+        pictures: Vec<Vec<u8>>,
+    },
     /// It cannot be done.
     Failed(Fault),
 }
@@ -110,7 +128,7 @@ pub struct Luma {
     pub deviation: u8,
 }
 
-impl Request {
+impl<'a> Request<'a> {
     /// The body of a [`Request::Bytes`] is this and then the bytes, so that nobody needs to copy those.
     pub const BYTES_HEAD: [u8; 1] = [1];
 
@@ -129,15 +147,29 @@ impl Request {
                 fault.write(&mut w);
             }
             Self::Render { cpu_ms, config, pieces, renditions } => {
-                return Self::encode_render(*cpu_ms, config, pieces, renditions);
+                let mut body = Self::encode_render_head(*cpu_ms, config, pieces, renditions);
+                pieces.iter().for_each(|piece| body.extend_from_slice(piece));
+                return body;
             }
             Self::Exact { cpu_ms, query } => query.write(w.byte(4).unsigned((*cpu_ms).into())),
+            Self::Picture { cpu_ms, pixels_max, renditions, file } => {
+                w.raw(&Self::picture_head(*cpu_ms, *pixels_max, renditions)).raw(file);
+            }
         }
         w.finish()
     }
 
-    /// The body of a [`Request::Render`] whose parts are borrowed: keyframes are copied once, not twice.
-    pub fn encode_render(
+    /// The body of a [`Request::Picture`] is this and then the file, so that nobody needs to copy that.
+    pub fn picture_head(cpu_ms: u32, pixels_max: u64, renditions: &[Rendition]) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.byte(5).unsigned(cpu_ms.into()).unsigned(pixels_max).unsigned(renditions.len() as u64);
+        renditions.iter().for_each(|rendition| rendition.write(&mut w));
+        w.finish()
+    }
+
+    /// The body of a [`Request::Render`] is this and then the pieces, one behind the other, so that nobody needs to
+    /// copy those.
+    pub fn encode_render_head(
         cpu_ms: u32,
         config: &DecoderConfig,
         pieces: &[impl AsRef<[u8]>],
@@ -148,13 +180,13 @@ impl Request {
         renditions.iter().for_each(|rendition| rendition.write(&mut w));
         w.unsigned(pieces.len() as u64);
         for piece in pieces {
-            w.bytes(piece.as_ref());
+            w.unsigned(piece.as_ref().len() as u64);
         }
         w.finish()
     }
 
     /// Reads a message's body.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let request = match r.byte()? {
             0 => Self::Scan {
@@ -169,10 +201,16 @@ impl Request {
                 let cpu_ms = r.unsigned_32()?;
                 let config = DecoderConfig::decode(r.bytes()?)?;
                 let renditions = (0..r.unsigned()?).map(|_| Rendition::read(&mut r)).collect::<Result<_, _>>()?;
-                let pieces = (0..r.unsigned()?).map(|_| Ok(r.bytes()?.to_vec())).collect::<Result<_, _>>()?;
+                let lens = (0..r.unsigned()?).map(|_| r.unsigned_32()).collect::<Result<Vec<_>, _>>()?;
+                let pieces = lens.into_iter().map(|len| r.raw(len as usize)).collect::<Result<_, _>>()?;
                 Self::Render { cpu_ms, config, pieces, renditions }
             }
             4 => Self::Exact { cpu_ms: r.unsigned_32()?, query: ExactQuery::read(&mut r)? },
+            5 => {
+                let (cpu_ms, pixels_max) = (r.unsigned_32()?, r.unsigned()?);
+                let renditions = (0..r.unsigned()?).map(|_| Rendition::read(&mut r)).collect::<Result<_, _>>()?;
+                Self::Picture { cpu_ms, pixels_max, renditions, file: r.rest().to_vec() }
+            }
             _ => return Err(Malformed("request")),
         };
         r.end()?;
@@ -192,16 +230,16 @@ impl Reply {
                 w.byte(1).raw(&index.encode());
             }
             Self::Rendered { pictures, luma } => {
-                w.byte(2).byte(luma.mean).byte(luma.deviation).unsigned(pictures.len() as u64);
-                for picture in pictures {
-                    w.bytes(picture);
-                }
+                write_pictures(w.byte(2).byte(luma.mean).byte(luma.deviation), pictures);
             }
             Self::Failed(fault) => {
                 w.byte(3);
                 fault.write(&mut w);
             }
             Self::Exact(answers) => write_answers(answers, w.byte(4)),
+            Self::Pictured { size, pictures } => {
+                write_pictures(w.byte(5).unsigned(size.0.into()).unsigned(size.1.into()), pictures);
+            }
         }
         w.finish()
     }
@@ -214,20 +252,31 @@ impl Reply {
             1 => Self::Scanned(KeyframeIndex::decode(r.rest())?),
             2 => {
                 let luma = Luma { mean: r.byte()?, deviation: r.byte()? };
-                let count = r.unsigned()?;
-                if count > PICTURES_MAX as u64 {
-                    return Err(Malformed("count of pictures"));
-                }
-                let pictures = (0..count).map(|_| Ok(r.bytes()?.to_vec())).collect::<Result<_, _>>()?;
-                Self::Rendered { pictures, luma }
+                Self::Rendered { pictures: read_pictures(&mut r)?, luma }
             }
             3 => Self::Failed(Fault::read(&mut r)?),
             4 => Self::Exact(read_answers(&mut r)?),
+            5 => Self::Pictured { size: (r.unsigned_32()?, r.unsigned_32()?), pictures: read_pictures(&mut r)? },
             _ => return Err(Malformed("reply")),
         };
         r.end()?;
         Ok(reply)
     }
+}
+
+fn write_pictures(w: &mut Writer, pictures: &[Vec<u8>]) {
+    w.unsigned(pictures.len() as u64);
+    for picture in pictures {
+        w.bytes(picture);
+    }
+}
+
+fn read_pictures(r: &mut Reader<'_>) -> Result<Vec<Vec<u8>>, Malformed> {
+    let count = r.unsigned()?;
+    if count > PICTURES_MAX as u64 {
+        return Err(Malformed("count of pictures"));
+    }
+    (0..count).map(|_| Ok(r.bytes()?.to_vec())).collect()
 }
 
 /// Service to warm parent: start a worker that serves the socket which rides along.
@@ -312,20 +361,23 @@ mod tests {
             frames_max: 2,
             renditions: renditions.clone(),
         };
+        let picture_renditions = renditions.clone();
         for request in [
             Request::Scan { cpu_ms: 30_000, len: 7, growing: true, resume: vec![1, 2] },
             Request::Bytes(vec![1, 2, 3]),
             Request::ReadFailed(fault.clone()),
-            Request::Render { cpu_ms: 5_000, config, pieces: vec![vec![1], vec![]], renditions },
+            Request::Render { cpu_ms: 5_000, config, pieces: vec![&[1], &[]], renditions },
             Request::Exact { cpu_ms: 30_000, query },
+            Request::Picture { cpu_ms: 5_000, pixels_max: 1 << 40, renditions: picture_renditions, file: vec![9; 3] },
         ] {
-            assert_eq!(Request::decode(&request.encode()), Ok(request));
+            assert_eq!(Request::decode(&request.encode()), Ok(request.clone()));
         }
         for reply in [
             Reply::Read { offset: 1 << 40, len: 9 },
             Reply::Scanned(KeyframeIndex::default()),
             Reply::Rendered { pictures: vec![vec![0xff, 0xd8]], luma: Luma { mean: 200, deviation: 3 } },
             Reply::Exact(vec![Err(fault.clone()), Ok(ExactFrame { at_ms: 40, pictures: vec![vec![1]] })]),
+            Reply::Pictured { size: (4000, 3000), pictures: vec![vec![1], vec![]] },
             Reply::Failed(fault),
         ] {
             assert_eq!(Reply::decode(&reply.encode()), Ok(reply));

@@ -246,7 +246,7 @@ impl DiskCache {
                 self.checkpoint(&mut appender)?;
             }
         }
-        self.counters.puts.fetch_add(1, Ordering::Relaxed);
+        self.counters.puts.fetch_add(1, Ordering::Release);
         self.evict()
     }
 
@@ -275,6 +275,11 @@ impl DiskCache {
             needs_rebuild: !self.index.is_complete().unwrap_or(false),
             is_condemned: self.index.is_condemned(),
         }
+    }
+
+    /// How many pictures were stored since it was opened: while the number stays, what was not there is not there.
+    pub fn n_puts(&self) -> u64 {
+        self.counters.puts.load(Ordering::Acquire)
     }
 
     /// Ends the use of the index in this run and has the next start set it aside: for a caller whose call did not

@@ -251,6 +251,21 @@ impl Catalog {
         Ok(sums.into_iter().map(|(bytes, ms)| (ms > 0).then(|| bytes * 1000.0 / ms as f64)).collect())
     }
 
+    /// The last covered instant of a device.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn newest(&self, timeline: &Timeline) -> Result<Option<Timestamp>, CatalogError> {
+        let (from, to) = (key::coverage(timeline, Day(i64::MIN)), key::coverage(timeline, Day(i64::MAX)));
+        for item in self.tables.range(Table::Timelines, &from, &to).rev() {
+            let coverage = Coverage::decode(&item?.1).map_err(malformed)?;
+            if let Some(last) = coverage.stretches().last() {
+                return Ok(Some(last.span.end));
+            }
+        }
+        Ok(None)
+    }
+
     /// The devices of a user that have recorded anything, with their first and last covered instants.
     ///
     /// # Errors

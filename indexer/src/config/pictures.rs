@@ -133,6 +133,10 @@ pub struct Images {
     pub body_max: u64,
     /// The most pixels of an image.
     pub pixels_max: u64,
+    /// All images together, in bytes.
+    pub max_bytes: u64,
+    /// Pictures of images in memory, in bytes.
+    pub hot_bytes: u64,
     /// The locales to fall back to, best first.
     pub locales: Vec<String>,
     /// The shapes that asked ratios snap to.
@@ -147,14 +151,20 @@ impl Images {
         let public_doc = "Whether put images are served without a token; the built-in kinds never are.";
         let ratios_doc = "The shapes, `width:height`, that asked ratios snap to.";
         let defaults_doc = "Content type to the file of the image shown where there is none.";
-        Self {
+        let read = Self {
             public: images.flag("public", false, public_doc),
-            body_max: images.bytes("body_max", "10MiB", "1KiB"..="1GiB", "The largest image that may be put."),
-            pixels_max: images.integer("pixels_max", 40_000_000, 1..=1_000_000_000, "The most pixels of an image."),
+            body_max: images.bytes("body_max", "10MiB", "1KiB"..="32MiB", "The largest image that may be put."),
+            pixels_max: images.integer("pixels_max", 40_000_000, 1..=100_000_000, "The most pixels of an image."),
+            max_bytes: images.bytes("max_bytes", "10GiB", "1MiB"..="1024TiB", "The most bytes of all images."),
+            hot_bytes: images.bytes("hot_bytes", "64MiB", "0B"..="1TiB", "The most pictures of images in memory."),
             locales: images.list("locales", &[], 100, "The locales to fall back to, best first; then none."),
             ratios: images.list("ratios", &["4:3", "16:9", "2:3", "3:4"], 100, ratios_doc),
             defaults: images.map("defaults", defaults_doc),
+        };
+        if read.ratios.is_empty() {
+            images.fault("ratios", "must have at least one");
         }
+        read
     }
 }
 

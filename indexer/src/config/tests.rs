@@ -291,6 +291,7 @@ fn rules_between_settings() {
         "cache.max_bytes = \"128MiB\"",
         "[cache] volume_bytes (stills.toml:1): must be at most half of max_bytes",
     );
+    check_fault("images.ratios = []", "[images] ratios (stills.toml:1): must have at least one");
     check_fault(
         "[credentials.a]\nkind = \"s3\"\naccess_key_id = \"x\"",
         "[credentials.a] access_key_id = \"x\" (stills.toml:3): needs secret_file beside it",

@@ -4,7 +4,9 @@
 //! anything is allocated, reads stay inside the file and inside a budget, results are checked against what was
 //! asked, and only a few kinds of fault are a worker's to name.
 
-use bytes::{Buf, Bytes};
+use std::io::IoSlice;
+
+use bytes::Bytes;
 use stills_model::exact::{ExactFrame, ExactQuery};
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::keyframe::DecoderConfig;
@@ -14,7 +16,7 @@ use stills_model::time::TIMESTAMP_MAX_MS;
 use stills_model::wire::{MESSAGE_LEN_MAX, PICTURES_MAX, PROTOCOL, READ_LEN_MAX, Reply, Request, SCANNED_LEN_MAX};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Frame, Ranges, Rendered, ScanRequest};
+use super::{Frame, Pictured, Ranges, Rendered, ScanRequest};
 
 /// Reads of one scan or search for frames: a day of one-second fragments takes 86,400.
 const READS_MAX: u32 = 1 << 18;
@@ -85,20 +87,52 @@ pub(super) async fn render<S: AsyncRead + AsyncWrite + Unpin>(
     pieces: &[Bytes],
     renditions: &[Rendition],
 ) -> Result<Rendered, Ended> {
-    let request = Request::encode_render(cpu_ms, config, pieces, renditions);
-    if request.len() > MESSAGE_LEN_MAX || renditions.len() > PICTURES_MAX {
-        let (len, count) = (request.len(), renditions.len());
+    let head = Request::encode_render_head(cpu_ms, config, pieces, renditions);
+    let len = pieces.iter().fold(head.len(), |len, piece| len.saturating_add(piece.len()));
+    if len > MESSAGE_LEN_MAX || renditions.len() > PICTURES_MAX {
+        let count = renditions.len();
         let detail = format!(
             "a keyframe of {len} bytes in {count} renditions; {MESSAGE_LEN_MAX} and {PICTURES_MAX} are allowed"
         );
         return Err(Ended::lives(Fault::new(FaultKind::TooLarge, detail)));
     }
-    send(stream, &request, &[]).await?;
+    let pieces: Vec<&[u8]> = pieces.iter().map(AsRef::as_ref).collect();
+    send(stream, &head, &pieces).await?;
     let len_max = renditions.iter().fold(PICTURE_SLACK_BYTES, |sum, rendition| sum.saturating_add(len_max(rendition)));
     match receive(stream, len_max.min(MESSAGE_LEN_MAX)).await? {
         Reply::Rendered { pictures, luma } => Ok(Rendered { pictures: check_pictures(pictures, renditions)?, luma }),
         Reply::Failed(fault) => Err(Ended::told(&fault)),
-        Reply::Read { .. } | Reply::Scanned(_) | Reply::Exact(_) => Err(Ended::broken("no answer to a render")),
+        _ => Err(Ended::broken("no answer to a render")),
+    }
+}
+
+/// Has an image file shown in all of `renditions`.
+pub(super) async fn picture<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    cpu_ms: u32,
+    pixels_max: u64,
+    file: &[u8],
+    renditions: &[Rendition],
+) -> Result<Pictured, Ended> {
+    let head = Request::picture_head(cpu_ms, pixels_max, renditions);
+    if head.len().saturating_add(file.len()) > MESSAGE_LEN_MAX || renditions.len() > PICTURES_MAX {
+        let (len, count) = (file.len(), renditions.len());
+        let detail =
+            format!("an image of {len} bytes in {count} renditions; {MESSAGE_LEN_MAX} and {PICTURES_MAX} are allowed");
+        return Err(Ended::lives(Fault::new(FaultKind::TooLarge, detail)));
+    }
+    send(stream, &head, &[file]).await?;
+    let reply_len_max = renditions.iter().fold(PICTURE_SLACK_BYTES, |sum, one| sum.saturating_add(len_max(one)));
+    match receive(stream, reply_len_max.min(MESSAGE_LEN_MAX)).await? {
+        Reply::Pictured { size, pictures } => {
+            let pixels = u64::from(size.0) * u64::from(size.1);
+            if pixels == 0 || pixels > pixels_max {
+                return Err(Ended::broken("an image of a size that was not allowed"));
+            }
+            Ok(Pictured { size, pictures: check_pictures(pictures, renditions)? })
+        }
+        Reply::Failed(fault) => Err(Ended::told(&fault)),
+        _ => Err(Ended::broken("no answer to an image")),
     }
 }
 
@@ -117,6 +151,7 @@ fn check_pictures(pictures: Vec<Vec<u8>>, renditions: &[Rendition]) -> Result<Ve
     let is_of_its_format = |(picture, rendition): (&Vec<u8>, &Rendition)| match rendition.format {
         Format::Jpeg => picture.starts_with(&[0xff, 0xd8, 0xff]) && picture.ends_with(&[0xff, 0xd9]),
         Format::Png => picture.starts_with(b"\x89PNG\r\n\x1a\n"),
+        Format::WebP => picture.starts_with(b"RIFF") && picture.get(8..12) == Some(b"WEBP"),
     };
     if !pictures.iter().zip(renditions).all(is_of_its_format) {
         return Err(Ended::broken("a picture that is not of its format"));
@@ -136,7 +171,7 @@ pub(super) async fn scan<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
     match answer_reads(stream, media, len, Budget::of(len), SCANNED_LEN_MAX).await? {
         Reply::Scanned(index) => check_index(index, len),
         Reply::Failed(fault) => Err(Ended::told(&fault)),
-        Reply::Read { .. } | Reply::Rendered { .. } | Reply::Exact(_) => Err(Ended::broken("no answer to a scan")),
+        _ => Err(Ended::broken("no answer to a scan")),
     }
 }
 
@@ -162,9 +197,7 @@ pub(super) async fn exact<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
         }
         Reply::Exact(_) => Err(Ended::broken("another count of frames than asked for")),
         Reply::Failed(fault) => Err(Ended::told(&fault)),
-        Reply::Read { .. } | Reply::Rendered { .. } | Reply::Scanned(_) => {
-            Err(Ended::broken("no answer to a search for frames"))
-        }
+        _ => Err(Ended::broken("no answer to a search for frames")),
     }
 }
 
@@ -212,7 +245,7 @@ async fn answer_reads<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
                     }
                 };
                 match bytes {
-                    Ok(bytes) => send(stream, &Request::BYTES_HEAD, &bytes).await?,
+                    Ok(bytes) => send(stream, &Request::BYTES_HEAD, &[&bytes]).await?,
                     Err(fault) => {
                         send(stream, &Request::ReadFailed(fault.clone()).encode(), &[]).await?;
                         refused = Some(fault);
@@ -262,11 +295,20 @@ impl Budget {
     }
 }
 
-/// Writes one message whose body is in two parts.
-async fn send<S: AsyncWrite + Unpin>(stream: &mut S, head: &[u8], tail: &[u8]) -> Result<(), Ended> {
-    let len = u32::try_from(head.len() + tail.len()).unwrap_or(u32::MAX).to_le_bytes();
-    let mut message = Buf::chain(len.as_slice(), head).chain(tail);
-    stream.write_all_buf(&mut message).await.map_err(|_| Ended::died())
+/// Writes one message, whose body is `head` and then `tail`, in as few system calls as the socket takes it.
+async fn send<S: AsyncWrite + Unpin>(stream: &mut S, head: &[u8], tail: &[&[u8]]) -> Result<(), Ended> {
+    let len = tail.iter().fold(head.len(), |len, part| len.saturating_add(part.len()));
+    let len = u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
+    let parts = [&len, head].into_iter().chain(tail.iter().copied());
+    let mut parts: Vec<IoSlice<'_>> = parts.filter(|part| !part.is_empty()).map(IoSlice::new).collect();
+    let mut left = &mut parts[..];
+    while !left.is_empty() {
+        match stream.write_vectored(left).await {
+            Ok(0) | Err(_) => return Err(Ended::died()),
+            Ok(written) => IoSlice::advance_slices(&mut left, written),
+        }
+    }
+    Ok(())
 }
 
 /// Reads one message of at most `len_max` bytes; memory grows with what comes, not with what is announced.

@@ -93,6 +93,15 @@ pub struct Rendered {
     pub luma: Luma,
 }
 
+/// An image file's pictures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pictured {
+    /// Width and height of the image in pixels, upright.
+    pub size: (u32, u32),
+    /// In the order of the renditions asked for.
+    pub pictures: Vec<Bytes>,
+}
+
 /// The frame nearest to an instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
@@ -109,6 +118,8 @@ pub struct Counters {
     pub renders: AtomicU64,
     /// Searches for exact frames asked for.
     pub exacts: AtomicU64,
+    /// Image files asked for.
+    pub images: AtomicU64,
     /// Scans asked for.
     pub scans: AtomicU64,
     /// Workers that died or broke the protocol during a request.

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::exchange::{self, Ended};
 use super::process::{Program, StartError, Worker};
 use super::queue::{Lane, Slot, Slots};
-use super::{Class, Counters, DecodeConfig, Frame, Ranges, Rendered, ScanRequest, count};
+use super::{Class, Counters, DecodeConfig, Frame, Pictured, Ranges, Rendered, ScanRequest, count};
 
 /// Requests that one worker answers before a fresh one takes its place, so that nothing leaks for long.
 const SERVED_MAX: u32 = 200;
@@ -150,6 +150,29 @@ impl DecodePool {
         self.within(deadline, async {
             let mut worker = self.worker_of(user).await?;
             let outcome = exchange::exact(&mut worker.stream, millis(deadline), query, media).await;
+            self.settle(user, worker, outcome)
+        })
+        .await
+    }
+
+    /// Shows an image file of `user` in all of `renditions`, of which there may be none: then it is only looked at.
+    ///
+    /// # Errors
+    /// As [`Self::render`]; [`FaultKind::TooLarge`] for an image of more than `pixels_max` pixels.
+    pub async fn picture(
+        &self,
+        user: UserId,
+        class: Class,
+        pixels_max: u64,
+        file: &[u8],
+        renditions: &[Rendition],
+    ) -> Result<Pictured, Fault> {
+        count(&self.counters.images);
+        let _slot = self.slot(Lane::of(class, false), class).await?;
+        let deadline = self.config.deadline;
+        self.within(deadline, async {
+            let mut worker = self.worker_of(user).await?;
+            let outcome = exchange::picture(&mut worker.stream, millis(deadline), pixels_max, file, renditions).await;
             self.settle(user, worker, outcome)
         })
         .await

@@ -34,6 +34,9 @@ const FORK_TIME_MAX: Duration = Duration::from_secs(10);
 /// A program that lived this long is not in a crash loop.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 
+/// Room for a large keyframe on a worker's socket.
+const SEND_BUFFER_BYTES: usize = 1 << 20;
+
 /// The longest pause between two starts.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -260,6 +263,8 @@ impl Parent {
     async fn fork(&self, memory_max_bytes: u64) -> io::Result<Option<Worker>> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
+        // As large as the kernel lets it be, so that a keyframe is handed over in one turn; a smaller one only costs more.
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size(&ours, SEND_BUFFER_BYTES);
         let command = Fork { memory_max_bytes }.encode();
         let send = || {
             let fds = [theirs.as_fd()];

@@ -87,6 +87,15 @@ fn shorter() -> Fault {
     Fault::new(FaultKind::Changed, "the media is shorter than it was")
 }
 
+fn check_ranges(ranges: &[ByteRange]) -> Result<(), Fault> {
+    let total: u64 = ranges.iter().map(|range| u64::from(range.len)).sum();
+    if ranges.len() > RANGES_MAX || total > READ_BYTES_MAX {
+        let detail = format!("one picture may take {RANGES_MAX} pieces and {READ_BYTES_MAX} bytes of media");
+        return Err(Fault::new(FaultKind::TooLarge, detail));
+    }
+    Ok(())
+}
+
 fn too_large() -> Fault {
     Fault::new(FaultKind::TooLarge, format!("one read of media takes at most {READ_BYTES_MAX} bytes"))
 }
@@ -221,6 +230,25 @@ impl Source {
         Ok(self.media(Body::Remote(Arc::new(media))))
     }
 
+    /// Reads ranges of media that was indexed with `len` bytes; a file is opened and read in one turn.
+    ///
+    /// # Errors
+    /// Those of [`Source::open_indexed`] and [`Media::read_ranges`].
+    pub async fn read_indexed(&self, wanted: Wanted<'_>, len: u64, ranges: &[ByteRange]) -> Result<Vec<Bytes>, Fault> {
+        let (root, beneath) = match self.place(wanted)? {
+            Place::File { root, beneath } => (root, beneath),
+            Place::Remote { .. } => return self.open_indexed(wanted, len).await?.read_ranges(ranges).await,
+        };
+        check_ranges(ranges)?;
+        let plan = coalesce::plan(ranges);
+        let read = move || {
+            let file = MediaFile::open(&root, &beneath)?;
+            let read = plan.reads.iter().map(|range| file.read_at(range.offset, range.len));
+            Ok(plan.cut(&read.collect::<Result<Vec<_>, _>>()?))
+        };
+        read_on(&self.threads, read).await
+    }
+
     fn place(&self, wanted: Wanted<'_>) -> Result<Place, Fault> {
         let place = self.policy.check_stored(wanted.user, wanted.media_url);
         place.map_err(|refused| Fault::new(FaultKind::Forbidden, refused.detail))
@@ -297,11 +325,7 @@ impl Media {
     /// # Errors
     /// As [`Media::read`], its limit being on all ranges together; `TooLarge` over [`RANGES_MAX`] ranges.
     pub async fn read_ranges(&self, ranges: &[ByteRange]) -> Result<Vec<Bytes>, Fault> {
-        let total: u64 = ranges.iter().map(|range| u64::from(range.len)).sum();
-        if ranges.len() > RANGES_MAX || total > READ_BYTES_MAX {
-            let detail = format!("one picture may take {RANGES_MAX} pieces and {READ_BYTES_MAX} bytes of media");
-            return Err(Fault::new(FaultKind::TooLarge, detail));
-        }
+        check_ranges(ranges)?;
         let plan = coalesce::plan(ranges);
         let mut read = Vec::with_capacity(plan.reads.len());
         for range in &plan.reads {

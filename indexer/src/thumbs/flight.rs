@@ -4,40 +4,53 @@
 //! subscribes. (A future shared by its callers would be dropped with the first of them.)
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::future::Future;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use stills_model::fault::{Fault, FaultKind};
-use stills_model::thumb::ThumbKey;
 use tokio::sync::watch;
 
 type Outcome = Result<Bytes, Fault>;
-type InFlight = HashMap<ThumbKey, watch::Receiver<Option<Outcome>>>;
+type InFlight<K> = HashMap<K, watch::Receiver<Option<Outcome>>>;
 
-/// Renders in flight.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Flights(Arc<Mutex<InFlight>>);
+/// Renders in flight, by the key of what they make.
+#[derive(Debug)]
+pub(crate) struct Flights<K>(Arc<Mutex<InFlight<K>>>);
 
-/// Takes the flight off the list when its task ends, however it ends.
-struct Landing {
-    flights: Flights,
-    key: ThumbKey,
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        self.flights.lock().remove(&self.key);
+impl<K> Clone for Flights<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
-impl Flights {
-    fn lock(&self) -> MutexGuard<'_, InFlight> {
+impl<K> Default for Flights<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+/// Takes the flight off the list when its task ends, however it ends.
+struct Landing<K: Eq + Hash> {
+    flights: Flights<K>,
+    key: K,
+}
+
+impl<K: Eq + Hash> Drop for Landing<K> {
+    fn drop(&mut self) {
+        self.flights.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+impl<K: Clone + Debug + Eq + Hash + Send + 'static> Flights<K> {
+    fn lock(&self) -> MutexGuard<'_, InFlight<K>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The outcome of the render of `key`: the one in flight, or the one that `render` begins.
-    pub(super) async fn join<F, R>(&self, key: ThumbKey, render: F) -> Outcome
+    pub(crate) async fn join<F, R>(&self, key: K, render: F) -> Outcome
     where
         F: FnOnce() -> R,
         R: Future<Output = Outcome> + Send + 'static,
@@ -48,7 +61,7 @@ impl Flights {
                 Some(outcome) => outcome.clone(),
                 None => {
                     let (tell, outcome) = watch::channel(None);
-                    flights.insert(key, outcome.clone());
+                    flights.insert(key.clone(), outcome.clone());
                     let landing = Landing { flights: self.clone(), key };
                     let render = render();
                     tokio::spawn(async move {
@@ -74,7 +87,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use stills_model::id::{DeviceId, Timeline, UserId};
     use stills_model::rendition::Rendition;
-    use stills_model::thumb::MediaId;
+    use stills_model::thumb::{MediaId, ThumbKey};
     use tokio::sync::Semaphore;
 
     fn key() -> ThumbKey {

@@ -5,15 +5,17 @@
 //! 3. one render for all who ask ([`flight`]): it runs as a task of its own that outlives its callers;
 //! 4. the render reads the keyframe's bytes, decodes in another process, stores, and answers ([`render`]).
 //!
-//! Beside it: [`exact`] for frames between keyframes, [`poster`] for the picture of a whole recording.
+//! Beside it: [`exact`] for frames between keyframes, [`poster`] for the picture of a whole recording, [`shape`] for what
+//! shape a keyframe has.
 //!
 //! Failures are values with their own age ([`age`]). Nothing here knows HTTP.
 
 pub mod age;
 pub mod exact;
-mod flight;
+pub(crate) mod flight;
 pub mod poster;
 mod render;
+mod shape;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -38,6 +40,7 @@ use crate::threads::{CallError, Threads};
 use age::FaultMemory;
 use flight::Flights;
 use poster::Posters;
+use render::Plan;
 
 /// A look-up that takes longer has a store that is not well: better an error now.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
@@ -134,8 +137,18 @@ struct Inner {
     parts: Parts,
     hot: moka::sync::Cache<ThumbKey, Bytes>,
     faults: FaultMemory,
-    flights: Flights,
+    flights: Flights<ThumbKey>,
     posters: Posters,
+}
+
+/// What a look at the store found.
+enum Sought {
+    Stored(Picture),
+    Missing {
+        plan: Result<Plan, Fault>,
+        /// Pictures that the cache had stored before the look.
+        as_of: u64,
+    },
 }
 
 /// The key of the picture that a located keyframe makes in a rendition.
@@ -186,6 +199,15 @@ impl Thumbs {
         Ok(located)
     }
 
+    /// The keyframe that answers for the newest covered instant of a device.
+    ///
+    /// # Errors
+    /// As [`Self::locate`]; [`Missing::NotRecorded`] where nothing is covered.
+    pub async fn latest(&self, timeline: Timeline) -> Result<Located, ThumbError> {
+        let newest = self.ask(move |catalog| catalog.newest(&timeline)).await?;
+        self.locate(timeline, newest.ok_or(ThumbError::Missing(Missing::NotRecorded))?).await
+    }
+
     /// The keyframes that answer for several instants of one window, in their order.
     ///
     /// # Errors
@@ -210,18 +232,19 @@ impl Thumbs {
     /// [`ThumbError::Fault`] when it cannot be made, now or for as long as the failure is remembered.
     pub async fn picture(&self, located: &Located, rendition: Rendition, class: Class) -> Result<Picture, ThumbError> {
         let key = key_of(located, rendition);
-        if let Some(picture) = self.stored(key).await? {
-            return Ok(picture);
-        }
+        let (plan, as_of) = match self.seek(key, located).await? {
+            Sought::Stored(picture) => return Ok(picture),
+            Sought::Missing { plan, as_of } => (plan, as_of),
+        };
         if let Some(fault) = self.0.faults.remembered(&key) {
             return Err(ThumbError::Fault(fault));
         }
         let render = {
             let (this, located) = (self.clone(), located.clone());
             move || async move {
-                match this.landed(key).await {
+                match this.landed(key, as_of).await {
                     Some(body) => Ok(body),
-                    None => this.render(&located, &[rendition], class).await,
+                    None => this.render(&located, plan, &[rendition], class).await,
                 }
             }
         };
@@ -229,35 +252,43 @@ impl Thumbs {
         Ok(Picture { body: rendered, etag: key.etag(), origin: Origin::Rendered })
     }
 
-    /// The stored picture of a key, if there is one.
-    async fn stored(&self, key: ThumbKey) -> Result<Option<Picture>, ThumbError> {
+    /// The stored picture of a key, or what it takes to render it: one call of the store either way.
+    async fn seek(&self, key: ThumbKey, located: &Located) -> Result<Sought, ThumbError> {
         let etag = key.etag();
         let metrics = &self.0.parts.metrics;
         if let Some(body) = self.0.hot.get(&key) {
             metrics.cache_request(CacheTier::Hot, true);
-            return Ok(Some(Picture { body, etag, origin: Origin::Hot }));
+            return Ok(Sought::Stored(Picture { body, etag, origin: Origin::Hot }));
         }
         metrics.cache_request(CacheTier::Hot, false);
-        let cache = Arc::clone(&self.0.parts.cache);
-        let read = self.0.parts.threads.call(LOOKUP_DEADLINE, move || cache.get(&key)).await?;
-        let body = match read {
-            Ok(body) => body,
-            Err(error) => {
-                // A cache that cannot answer costs a render, never an answer.
+        let (cache, catalog) = (Arc::clone(&self.0.parts.cache), Arc::clone(&self.0.parts.catalog));
+        let located = located.clone();
+        let look = move || {
+            let as_of = cache.n_puts();
+            // A cache that cannot answer costs a render, never an answer.
+            let body = cache.get(&key).unwrap_or_else(|error| {
                 tracing::warn!(%error, "the disk cache cannot answer");
                 None
+            });
+            match body {
+                Some(body) => Sought::Stored(Picture { body, etag, origin: Origin::Disk }),
+                None => Sought::Missing { plan: Plan::of(&catalog, &located), as_of },
             }
         };
-        metrics.cache_request(CacheTier::Disk, body.is_some());
-        Ok(body.map(|body| {
-            self.0.hot.insert(key, body.clone());
-            Picture { body, etag, origin: Origin::Disk }
-        }))
+        let sought = self.0.parts.threads.call(LOOKUP_DEADLINE, look).await?;
+        if let Sought::Stored(picture) = &sought {
+            self.0.hot.insert(key, picture.body.clone());
+        }
+        metrics.cache_request(CacheTier::Disk, matches!(sought, Sought::Stored(_)));
+        Ok(sought)
     }
 
     /// The picture that another flight stored after its caller had looked for it and before the caller's own flight
-    /// began. Looked at by the flight, so that no two of them render one picture.
-    async fn landed(&self, key: ThumbKey) -> Option<Bytes> {
+    /// began. Looked at by the flight, so that no two of them render one picture. `as_of` are the puts before the look.
+    async fn landed(&self, key: ThumbKey, as_of: u64) -> Option<Bytes> {
+        if self.0.parts.cache.n_puts() == as_of {
+            return None;
+        }
         if let Some(body) = self.0.hot.get(&key) {
             return Some(body);
         }
@@ -275,9 +306,16 @@ impl Thumbs {
     pub async fn ensure(&self, located: &Located, renditions: &[Rendition]) -> Result<usize, ThumbError> {
         let (cache, keys) = (Arc::clone(&self.0.parts.cache), renditions.to_vec());
         let keys: Vec<ThumbKey> = keys.into_iter().map(|rendition| key_of(located, rendition)).collect();
-        let missing = move || keys.into_iter().filter(|key| !cache.contains(key).unwrap_or(false)).collect();
-        let missing: Vec<ThumbKey> = self.0.parts.threads.call(LOOKUP_DEADLINE, missing).await?;
-        let Some(first) = missing.first() else { return Ok(0) };
+        let (catalog, place) = (Arc::clone(&self.0.parts.catalog), located.clone());
+        let look = move || {
+            let as_of = cache.n_puts();
+            let is_missing = |key: &ThumbKey| !cache.contains(key).unwrap_or(false);
+            let missing: Vec<ThumbKey> = keys.into_iter().filter(is_missing).collect();
+            let plan = (!missing.is_empty()).then(|| Plan::of(&catalog, &place));
+            (missing, plan, as_of)
+        };
+        let (missing, plan, as_of) = self.0.parts.threads.call(LOOKUP_DEADLINE, look).await?;
+        let (Some(first), Some(plan)) = (missing.first(), plan) else { return Ok(0) };
         if let Some(fault) = self.0.faults.remembered(first) {
             return Err(ThumbError::Fault(fault));
         }
@@ -286,9 +324,9 @@ impl Thumbs {
             let (this, located, first) = (self.clone(), located.clone(), *first);
             let renditions: Vec<Rendition> = missing.iter().map(|key| key.rendition).collect();
             move || async move {
-                match this.landed(first).await {
+                match this.landed(first, as_of).await {
                     Some(body) if renditions.len() == 1 => Ok(body),
-                    _ => this.render(&located, &renditions, Class::Batch).await,
+                    _ => this.render(&located, plan, &renditions, Class::Batch).await,
                 }
             }
         };

@@ -13,7 +13,7 @@ use stills_model::rendition::Rendition;
 use stills_model::wire::Luma;
 
 use super::{LOOKUP_DEADLINE, Thumbs, key_of};
-use crate::catalog::Located;
+use crate::catalog::{Catalog, CatalogError, Located};
 use crate::decode::Class;
 use crate::source::{Media, Wanted};
 
@@ -27,6 +27,44 @@ pub(super) struct Plan {
     pub(super) ranges: Vec<ByteRange>,
 }
 
+impl Plan {
+    /// Looks up where the bytes of a located keyframe lie and what decodes them. Blocks.
+    pub(super) fn of(catalog: &Catalog, located: &Located) -> Result<Self, Fault> {
+        let Located { timeline, media, at_ms, recording, .. } = located;
+        let look_up = || {
+            let row = catalog.row(timeline, recording)?;
+            let Some((keyframe, page)) = catalog.keyframe(timeline, media, *at_ms)? else { return Ok(None) };
+            let Some(id) = page.configs.get(usize::from(keyframe.config)) else { return Ok(None) };
+            let config = catalog.config(timeline.user, id)?;
+            // The place that was scanned: an event may have named another one, whose bytes lie elsewhere.
+            let row = row.and_then(|row| row.indexed.zip(row.latest)).filter(|(indexed, _)| indexed.media == *media);
+            Ok::<_, CatalogError>(row.zip(config).map(|((indexed, (_, available)), config)| Self {
+                is_growing: available.growing,
+                // What the newest event says of the place, if it speaks of the same one.
+                credentials_key: available.credentials_key.filter(|_| available.media_url == indexed.media_url),
+                media_url: indexed.media_url,
+                media_len: indexed.media_len,
+                config,
+                ranges: keyframe.ranges,
+            }))
+        };
+        match look_up() {
+            Ok(Some(plan)) => Ok(plan),
+            Ok(None) => Err(Fault::new(FaultKind::Changed, "the recording changed while it was asked for")),
+            Err(error) => Err(Fault::new(FaultKind::Internal, error.to_string())),
+        }
+    }
+
+    fn wanted(&self, located: &Located) -> Wanted<'_> {
+        Wanted {
+            user: located.timeline.user,
+            media_url: &self.media_url,
+            credentials_key: self.credentials_key.as_deref(),
+            is_growing: self.is_growing,
+        }
+    }
+}
+
 /// Frames that are decoded at most to show a keyframe that does not stand alone: five seconds at 30 a second.
 const FALLBACK_FRAMES_MAX: u32 = 150;
 
@@ -35,21 +73,26 @@ impl Thumbs {
     pub(super) async fn render(
         &self,
         located: &Located,
+        plan: Result<Plan, Fault>,
         renditions: &[Rendition],
         class: Class,
     ) -> Result<Bytes, Fault> {
-        self.render_measured(located, renditions, class).await.map(|(first, _)| first)
+        self.render_measured(located, plan, renditions, class).await.map(|(first, _)| first)
     }
 
     /// The same, with the first picture's luma, which only a keyframe that stands alone tells.
     pub(super) async fn render_measured(
         &self,
         located: &Located,
+        plan: Result<Plan, Fault>,
         renditions: &[Rendition],
         class: Class,
     ) -> Result<(Bytes, Option<Luma>), Fault> {
         let began = Instant::now();
-        let rendered = self.decode(located, renditions, class).await;
+        let rendered = match plan {
+            Ok(plan) => self.decode(located, &plan, renditions, class).await,
+            Err(fault) => Err(fault),
+        };
         let outcome = rendered.as_ref().map(|_| ()).map_err(|fault| fault.kind);
         self.0.parts.metrics.render(class.name(), outcome, began.elapsed());
         match rendered {
@@ -70,12 +113,12 @@ impl Thumbs {
     async fn decode(
         &self,
         located: &Located,
+        plan: &Plan,
         renditions: &[Rendition],
         class: Class,
     ) -> Result<(Vec<Bytes>, Option<Luma>), Fault> {
-        let plan = self.plan(located).await?;
-        let media = self.open(located, &plan).await?;
-        let pieces = media.read_ranges(&plan.ranges).await?;
+        let wanted = plan.wanted(located);
+        let pieces = self.0.parts.source.read_indexed(wanted, plan.media_len, &plan.ranges).await?;
         let user = located.timeline.user;
         match self.0.parts.pool.render(user, class, &plan.config, &pieces, renditions).await {
             Ok(rendered) => Ok((rendered.pictures, Some(rendered.luma))),
@@ -98,13 +141,7 @@ impl Thumbs {
 
     /// Opens the media of a plan, in which the keyframe's bytes still lie.
     pub(super) async fn open(&self, located: &Located, plan: &Plan) -> Result<Media, Fault> {
-        let wanted = Wanted {
-            user: located.timeline.user,
-            media_url: &plan.media_url,
-            credentials_key: plan.credentials_key.as_deref(),
-            is_growing: plan.is_growing,
-        };
-        let media = self.0.parts.source.open_indexed(wanted, plan.media_len).await?;
+        let media = self.0.parts.source.open_indexed(plan.wanted(located), plan.media_len).await?;
         if media.len() < plan.media_len && plan.ranges.iter().any(|range| range.end() > media.len()) {
             return Err(Fault::new(FaultKind::Changed, "the media is shorter than when it was indexed"));
         }
@@ -133,29 +170,8 @@ impl Thumbs {
     /// Looks up where the keyframe's bytes lie and what decodes them.
     pub(super) async fn plan(&self, located: &Located) -> Result<Plan, Fault> {
         let located = located.clone();
-        let looked_up = self.ask(move |catalog| {
-            let Located { timeline, media, at_ms, recording, .. } = &located;
-            let row = catalog.row(timeline, recording)?;
-            let Some((keyframe, page)) = catalog.keyframe(timeline, media, *at_ms)? else { return Ok(None) };
-            let Some(id) = page.configs.get(usize::from(keyframe.config)) else { return Ok(None) };
-            let config = catalog.config(timeline.user, id)?;
-            // The place that was scanned: an event may have named another one, whose bytes lie elsewhere.
-            let row = row.and_then(|row| row.indexed.zip(row.latest)).filter(|(indexed, _)| indexed.media == *media);
-            Ok(row.zip(config).map(|((indexed, (_, available)), config)| Plan {
-                is_growing: available.growing,
-                // What the newest event says of the place, if it speaks of the same one.
-                credentials_key: available.credentials_key.filter(|_| available.media_url == indexed.media_url),
-                media_url: indexed.media_url,
-                media_len: indexed.media_len,
-                config,
-                ranges: keyframe.ranges,
-            }))
-        });
-        match looked_up.await {
-            Ok(Some(plan)) => Ok(plan),
-            Ok(None) => Err(Fault::new(FaultKind::Changed, "the recording changed while it was asked for")),
-            Err(error) => Err(Fault::new(FaultKind::Internal, error.to_string())),
-        }
+        let plan = self.ask(move |catalog| Ok(Plan::of(catalog, &located)));
+        plan.await.unwrap_or_else(|error| Err(Fault::new(FaultKind::Internal, error.to_string())))
     }
 
     async fn store(&self, located: &Located, renditions: &[Rendition], pictures: Vec<Bytes>) -> Result<Bytes, Fault> {
@@ -164,30 +180,31 @@ impl Thumbs {
         for (key, body) in &keyed {
             self.0.hot.insert(*key, body.clone());
         }
-        let cache = Arc::clone(&self.0.parts.cache);
-        let put = move || keyed.iter().try_for_each(|(key, body)| cache.put(key, body));
-        // A picture that cannot be stored is still a picture.
+        let (cache, catalog) = (Arc::clone(&self.0.parts.cache), Arc::clone(&self.0.parts.catalog));
+        let Located { timeline, media, recording, .. } = located.clone();
+        let put = move || {
+            let stored = keyed.iter().try_for_each(|(key, body)| cache.put(key, body));
+            // A picture that cannot be stored is still a picture.
+            if let Err(error) = stored {
+                tracing::warn!(%error, "a picture could not be stored");
+            }
+            let row = catalog.row(&timeline, &recording);
+            row.map(|row| {
+                row.is_some_and(|row| !row.removed && row.indexed.is_some_and(|indexed| indexed.media == media))
+            })
+        };
         match self.0.parts.threads.call(LOOKUP_DEADLINE, put).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "a picture could not be stored"),
+            // A delete that came during the render has purged before we stored: what was stored goes again.
+            Ok(Ok(false)) => {
+                if let Err(error) = self.purge(vec![(timeline, media)]).await {
+                    tracing::warn!(%error, "pictures of a deleted recording could not be removed");
+                }
+            }
+            Ok(Ok(true)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "whether a recording was deleted cannot be told"),
             Err(error) => tracing::warn!(%error, "a picture could not be stored"),
         }
-        self.unless_deleted(located).await;
         first.ok_or_else(|| Fault::new(FaultKind::Internal, "the decoder gave no picture"))
-    }
-
-    /// A delete that came during the render has purged before we stored: what was stored goes again.
-    async fn unless_deleted(&self, located: &Located) {
-        let Located { timeline, media, recording, .. } = located.clone();
-        let is_shown = self.ask(move |catalog| {
-            let row = catalog.row(&timeline, &recording)?;
-            Ok(row.is_some_and(|row| !row.removed && row.indexed.is_some_and(|indexed| indexed.media == media)))
-        });
-        if matches!(is_shown.await, Ok(false))
-            && let Err(error) = self.purge(vec![(timeline, media)]).await
-        {
-            tracing::warn!(%error, "pictures of a deleted recording could not be removed");
-        }
     }
 }
 

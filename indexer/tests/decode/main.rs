@@ -14,6 +14,7 @@ macro_rules! begin {
 
 mod exact;
 mod harness;
+mod images;
 mod scans;
 
 use std::sync::atomic::Ordering;

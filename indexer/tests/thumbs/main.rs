@@ -7,3 +7,4 @@ mod exact;
 mod fallback;
 mod harness;
 mod poster;
+mod shape;

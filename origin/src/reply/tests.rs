@@ -3,6 +3,7 @@
 use super::*;
 use http_body_util::BodyExt;
 use std::collections::HashSet;
+use stills_indexer::catalog::Missing;
 
 #[test]
 fn every_kind_has_a_slug_of_its_own() {

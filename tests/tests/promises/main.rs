@@ -1,6 +1,7 @@
 //! What Stills promises to the outside, one promise a file, against the real programs. Nothing here looks inside.
 
 mod fixtures;
+mod image_fixtures;
 
 mod conditional;
 mod crash;
@@ -10,6 +11,8 @@ mod frame_rule;
 mod guard;
 mod http;
 mod image;
+mod image_boxes;
+mod image_put;
 mod jobs;
 mod keys;
 mod kinesis;

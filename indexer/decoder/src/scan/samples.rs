@@ -7,6 +7,7 @@
 //! The clock is that of the keyframe index. A container that tells another instant for the keyframe than the index has
 //! (a transport stream whose clock leapt in between) is moved to the index's.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use stills_model::exact::ExactQuery;
@@ -142,7 +143,9 @@ impl<'m> Samples<'m> {
         };
         let bytes = self.window.whole(sample.offset, sample.len.into())?;
         // A stretch of a broken stream that holds no packet is a picture less.
-        let packets = packets(&config.packaging, &[bytes]).unwrap_or_default();
+        let pieces = [bytes];
+        let packets = packets(&config.packaging, &pieces).unwrap_or_default();
+        let packets = packets.into_iter().map(Cow::into_owned).collect();
         Ok(Some(Fed { pts: sample.pts, presented: sample.presented, config: config.clone(), packets }))
     }
 }

@@ -3,6 +3,7 @@
 mod damage;
 mod media;
 mod picture;
+mod webp;
 
 use media::{Stream, encode};
 use stills_decoder::render::Renderer;
@@ -44,10 +45,18 @@ fn check_packets(
 ) {
     let bytes = render(config, packets, rendition).expect(what);
     let png = rendition.format == Format::Png;
-    let got = if png { picture::png_planes(&bytes) } else { picture::jpeg_planes(&bytes) };
+    let got = match rendition.format {
+        Format::Jpeg => picture::jpeg_planes(&bytes),
+        Format::Png => picture::png_planes(&bytes),
+        Format::WebP => webp::planes(&bytes),
+    };
     let (width, height) = (got[0].width, got[0].height);
     let (width, height) = if turn.contains("transpose") { (height, width) } else { (width, height) };
-    let format = if png { "format=gbrp" } else { "out_range=pc:out_color_matrix=bt601,format=yuvj420p" };
+    let format = match rendition.format {
+        Format::Jpeg => "out_range=pc:out_color_matrix=bt601,format=yuvj420p",
+        Format::Png => "format=gbrp",
+        Format::WebP => "out_range=tv:out_color_matrix=bt601,format=yuv420p",
+    };
     let filter = format!("scale={width}:{height}:FLAGS:{colour}{}{format}{turn}", if png { "," } else { ":" });
     let reference = picture::raw_planes(&stream.reference(&filter), &got);
     let ssim = picture::ssim(&got[0], &reference[0]);

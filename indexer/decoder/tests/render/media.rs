@@ -72,7 +72,7 @@ pub(crate) fn nal_units(bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 /// Runs the FFmpeg program on `input` and returns what it writes.
-fn ffmpeg(args: &[&str], input: &[u8]) -> Vec<u8> {
+pub(crate) fn ffmpeg(args: &[&str], input: &[u8]) -> Vec<u8> {
     let directory = tempfile::tempdir().expect("a directory");
     let input_path = directory.path().join("input");
     std::fs::File::create(&input_path).and_then(|mut file| file.write_all(input)).expect("an input file");

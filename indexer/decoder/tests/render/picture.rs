@@ -7,6 +7,13 @@ pub(crate) struct Plane {
     samples: Vec<f64>,
 }
 
+impl Plane {
+    /// A size to be filled.
+    pub(crate) fn of_size((width, height): (usize, usize)) -> Self {
+        Self { width, height, samples: Vec::new() }
+    }
+}
+
 /// The planes of a JPEG as it holds them, luma first, the differences at half the size.
 pub(crate) fn jpeg_planes(jpeg: &[u8]) -> Vec<Plane> {
     let yuv = turbojpeg::decompress_to_yuv(jpeg).expect("a JPEG");

@@ -81,7 +81,8 @@ pub(crate) fn fed(file: &[u8], index: &KeyframeIndex, keyframe: &Keyframe) -> Ve
         file[from..from + len as usize].to_vec()
     };
     let pieces: Vec<Vec<u8>> = keyframe.ranges.iter().map(|range| cut(range.offset, range.len)).collect();
-    packets(&index.configs[usize::from(keyframe.config)].packaging, &pieces).expect("packets")
+    let packets = packets(&index.configs[usize::from(keyframe.config)].packaging, &pieces).expect("packets");
+    packets.into_iter().map(std::borrow::Cow::into_owned).collect()
 }
 
 /// Every keyframe that FFmpeg finds and no other, each at its instant, with FFmpeg's own bytes; the duration to within

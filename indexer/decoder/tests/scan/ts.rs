@@ -42,6 +42,9 @@ fn every_shape_agrees_with_the_reference() {
         assert_eq!(found.configs.len(), 1, "{name}: configurations");
         assert_eq!(found.configs[0].codec, codec, "{name}");
         assert!(!found.configs[0].extradata.is_empty(), "{name}: parameter sets");
+        let size = if matches!(codec, Codec::H264 | Codec::Hevc) { (320, 240) } else { (0, 0) };
+        let field_pairs = if name == "interlaced.ts" { 16 } else { 0 };
+        assert_eq!(found.configs[0].size, (size.0, size.1 + field_pairs), "{name}: coded size");
         assert!(media.read < media.bytes.len() as u64 + 64 * 1024, "{name}: {} bytes read", media.read);
         torture(&media.bytes, 16);
     }

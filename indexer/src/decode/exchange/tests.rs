@@ -230,3 +230,33 @@ async fn another_build_is_refused() {
         assert_eq!(greet(&mut ours).await.is_ok(), fine);
     }
 }
+
+#[tokio::test]
+async fn images_are_checked() {
+    async fn check(reply: Reply, expected: Result<(), (FaultKind, bool)>) {
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
+        theirs.write_all(&framed(&reply.encode())).await.expect("fits");
+        theirs.shutdown().await.expect("shutdown");
+        let one = Rendition::thumb(16, 16).expect("size");
+        let renditions = [one, Rendition { format: Format::WebP, ..one }];
+        let result = picture(&mut ours, 1000, 100, b"file", &renditions).await;
+        let seen = result.map(|_| ()).map_err(|ended| (ended.fault.kind, ended.worker_lives));
+        assert_eq!(seen, expected, "{reply:?}");
+    }
+    let (jpeg, webp) = (b"\xff\xd8\xff\xd9".to_vec(), b"RIFF\0\0\0\0WEBP".to_vec());
+    let jpeg = [&jpeg[..3], b"\0", &jpeg[2..]].concat();
+    let pictured = |size, pictures: &[&Vec<u8>]| Reply::Pictured {
+        size,
+        pictures: pictures.iter().map(|picture| (*picture).clone()).collect(),
+    };
+    let broken = Err((FaultKind::Crashed, false));
+    check(pictured((10, 10), &[&jpeg, &webp]), Ok(())).await;
+    check(pictured((10, 11), &[&jpeg, &webp]), broken).await;
+    check(pictured((0, 10), &[&jpeg, &webp]), broken).await;
+    check(pictured((u32::MAX, u32::MAX), &[&jpeg, &webp]), broken).await;
+    check(pictured((10, 10), &[&webp, &jpeg]), broken).await;
+    check(pictured((10, 10), &[&jpeg]), broken).await;
+    check(Reply::Scanned(KeyframeIndex::default()), broken).await;
+    check(Reply::Failed(Fault::new(FaultKind::TooLarge, "large")), Err((FaultKind::TooLarge, true))).await;
+    check(Reply::Failed(Fault::new(FaultKind::Gone, "gone")), broken).await;
+}

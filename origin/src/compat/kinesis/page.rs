@@ -250,7 +250,7 @@ fn n_ahead(rendition: Rendition, largest: Option<usize>) -> usize {
     let (width, height) = (usize::from(rendition.width), usize::from(rendition.height));
     // PNG is hardly more than its samples; a JPEG of the highest quality is about a byte for each pixel.
     let each = match rendition.format {
-        Format::Png => 3,
+        Format::Png | Format::WebP => 3,
         Format::Jpeg => 1,
     };
     let likely = match (largest, width * height) {

@@ -128,6 +128,12 @@ struct Sps {
     separate_planes: bool,
     number_bits: u32,
     frames_only: bool,
+    size: (u32, u32),
+}
+
+/// The coded size that a sequence parameter set tells, in pixels, before cropping.
+pub(super) fn size(sps: &[u8]) -> Option<(u32, u32)> {
+    Sps::read(sps).map(|sps| sps.size)
 }
 
 impl Sps {
@@ -170,9 +176,11 @@ impl Sps {
         }
         bits.ue()?; // max_num_ref_frames
         bits.flag()?;
-        bits.ue()?; // width and height in macroblocks
-        bits.ue()?;
-        Some(Self { separate_planes, number_bits, frames_only: bits.flag()? })
+        let (width, height) = (bits.ue()?, bits.ue()?); // in macroblocks, those of one field where there are fields
+        let frames_only = bits.flag()?;
+        let pixels = |units: u32, unit: u32| units.saturating_add(1).saturating_mul(unit);
+        let size = (pixels(width, 16), pixels(height, if frames_only { 16 } else { 32 }));
+        Some(Self { separate_planes, number_bits, frames_only, size })
     }
 }
 

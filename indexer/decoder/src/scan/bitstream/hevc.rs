@@ -18,7 +18,7 @@ pub(super) fn look<'a>(units: impl Iterator<Item = &'a [u8]>, sets: &mut Sets) -
                 let id = match kind {
                     VPS => payload.first().map(|byte| u32::from(byte >> 4)),
                     PPS => Bits::new(&unescape(payload, 8)).ue(),
-                    _ => sps_id(&unescape(payload, 128)),
+                    _ => Sps::read(unit).map(|sps| sps.id),
                 };
                 sets.put(kind, id.unwrap_or(0), unit);
                 delimited |= kind != PPS;
@@ -36,9 +36,34 @@ pub(super) fn look<'a>(units: impl Iterator<Item = &'a [u8]>, sets: &mut Sets) -
     Look::default()
 }
 
-/// The id behind `profile_tier_level`.
-fn sps_id(payload: &[u8]) -> Option<u32> {
-    let mut bits = Bits::new(payload);
+/// The coded size that a sequence parameter set tells, in pixels, before cropping.
+pub(super) fn size(sps: &[u8]) -> Option<(u32, u32)> {
+    Sps::read(sps)?.size
+}
+
+/// What stands behind `profile_tier_level`.
+struct Sps {
+    id: u32,
+    size: Option<(u32, u32)>,
+}
+
+impl Sps {
+    fn read(unit: &[u8]) -> Option<Self> {
+        let payload = unescape(unit.get(2..)?, 128);
+        let mut bits = Bits::new(&payload);
+        skip_profile(&mut bits)?;
+        let id = bits.ue()?;
+        let size = |mut bits: Bits<'_>| {
+            if bits.ue()? == 3 {
+                bits.flag()?;
+            }
+            Some((bits.ue()?, bits.ue()?))
+        };
+        Some(Self { id, size: size(bits) })
+    }
+}
+
+fn skip_profile(bits: &mut Bits<'_>) -> Option<()> {
     bits.bits(4)?;
     let sub_layers = bits.bits(3)?;
     bits.flag()?;
@@ -50,18 +75,18 @@ fn sps_id(payload: &[u8]) -> Option<u32> {
         }
         Some(())
     };
-    skip(&mut bits, 96)?;
+    skip(bits, 96)?;
     let mut present = Vec::new();
     for _ in 0..sub_layers {
         present.push((bits.flag()?, bits.flag()?));
     }
     if sub_layers > 0 {
-        skip(&mut bits, 2 * (8 - sub_layers))?;
+        skip(bits, 2 * (8 - sub_layers))?;
     }
     for (profile, level) in present {
-        skip(&mut bits, if profile { 88 } else { 0 } + if level { 8 } else { 0 })?;
+        skip(bits, if profile { 88 } else { 0 } + if level { 8 } else { 0 })?;
     }
-    bits.ue()
+    Some(())
 }
 
 /// The units of an `hvcC` (ISO/IEC 14496-15 8.3.3) and its length size.

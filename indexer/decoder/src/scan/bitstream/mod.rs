@@ -43,6 +43,17 @@ impl Sets {
     }
 }
 
+/// The coded size that the sets tell, in pixels, the smallest where they tell several; (0, 0) where they tell none.
+pub(super) fn size(codec: Codec, sets: &Sets) -> (u32, u32) {
+    let size = |kind: u8, set: &[u8]| match (codec, kind) {
+        (Codec::H264, h264::SPS) => h264::size(set),
+        (Codec::Hevc, hevc::SPS) => hevc::size(set),
+        _ => None,
+    };
+    let sizes = sets.0.iter().filter_map(|((kind, _), set)| size(*kind, set));
+    sizes.min_by_key(|(width, height)| u64::from(*width) * u64::from(*height)).unwrap_or_default()
+}
+
 /// What the head of a sample says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Look {

@@ -282,7 +282,7 @@ impl Walk {
             codec: video.codec,
             packaging: Packaging::Ts { pid: video.pid, packet_len: self.state.stride },
             extradata: self.state.sets.annex_b(),
-            size: (0, 0),
+            size: bitstream::size(video.codec, &self.state.sets),
             sample_aspect: (0, 0),
             orientation: Orientation::default(),
         })
