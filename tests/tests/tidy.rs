@@ -262,7 +262,7 @@ fn handlers_do_not_know_each_other() {
         let others = handlers.iter().filter(|other| *other != handler);
         let code = code(&text);
         found.extend(
-            others.filter(|other| code.contains(&format!("crate::{other}"))).map(|o| format!("{o} in {handler}")),
+            others.filter(|other| has_word(&code, &format!("crate::{other}"))).map(|o| format!("{o} in {handler}")),
         );
     }
     assert_eq!(found, NONE);
