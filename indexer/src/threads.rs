@@ -5,6 +5,7 @@
 //! pool, which grows to hundreds of threads before it says no.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,11 +41,15 @@ struct Inner {
 }
 
 /// A fixed set of threads with a bounded queue. Dropping it lets queued calls finish and then ends the threads.
-pub struct Threads(Arc<Inner>);
+pub struct Threads {
+    inner: Arc<Inner>,
+    name: String,
+    n_started: AtomicUsize,
+}
 
 impl std::fmt::Debug for Threads {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Threads").field("queued_max", &self.0.queued_max).finish_non_exhaustive()
+        f.debug_struct("Threads").field("queued_max", &self.inner.queued_max).finish_non_exhaustive()
     }
 }
 
@@ -55,11 +60,23 @@ impl Threads {
     /// When the system gives no thread.
     pub fn start(name: &str, n_threads: usize, queued_max: usize) -> std::io::Result<Self> {
         let inner = Arc::new(Inner { queue: Mutex::default(), wake: Condvar::new(), queued_max });
-        for n in 0..n_threads.max(1) {
-            let inner = Arc::clone(&inner);
-            std::thread::Builder::new().name(format!("{name}-{n}")).spawn(move || inner.serve())?;
+        let threads = Self { inner, name: name.to_owned(), n_started: AtomicUsize::new(0) };
+        for _ in 0..n_threads.max(1) {
+            threads.spawn()?;
         }
-        Ok(Self(inner))
+        Ok(threads)
+    }
+
+    fn spawn(&self) -> std::io::Result<()> {
+        let (inner, n) = (Arc::clone(&self.inner), self.n_started.fetch_add(1, Ordering::Relaxed));
+        std::thread::Builder::new().name(format!("{}-{n}", self.name)).spawn(move || inner.serve()).map(drop)
+    }
+
+    /// Starts one more thread, in place of one whose call does not end.
+    pub fn add(&self) {
+        if let Err(error) = self.spawn() {
+            tracing::error!(%error, threads = self.name, "no thread in place of one that is lost");
+        }
     }
 
     /// Makes the call on one of the threads and waits for its result, no longer than `deadline`.
@@ -86,21 +103,21 @@ impl Threads {
     }
 
     fn push(&self, call: Call) -> Result<(), CallError> {
-        let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.calls.len() >= self.0.queued_max {
+        let mut queue = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.calls.len() >= self.inner.queued_max {
             return Err(CallError::Full);
         }
         queue.calls.push_back(call);
         drop(queue);
-        self.0.wake.notify_one();
+        self.inner.wake.notify_one();
         Ok(())
     }
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
-        self.0.wake.notify_all();
+        self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
+        self.inner.wake.notify_all();
     }
 }
 

@@ -278,7 +278,7 @@ fn absent(error: ThumbError) -> Result<String, Problem> {
     let is_passing = match &error {
         ThumbError::Missing(_) => false,
         ThumbError::Fault(fault) => fault.kind == FaultKind::Busy,
-        ThumbError::Busy | ThumbError::Store(_) => true,
+        ThumbError::Busy | ThumbError::Store(_) | ThumbError::Rebuilding => true,
     };
     let problem = Problem::from(error);
     if is_passing { Err(problem) } else { Ok(problem.detail) }

@@ -4,6 +4,7 @@ use http::header;
 use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::json;
+use stills_indexer::disk::DiskState;
 use stills_indexer::metrics;
 
 use crate::app::App;
@@ -30,6 +31,14 @@ pub(crate) fn serve(app: &App, parts: &Parts) -> HttpResponse {
 fn readiness(app: &App) -> Reply {
     if app.is_draining() {
         return Reply::not_ready(&json!({"status": "stopping"}));
+    }
+    let disk = app.engine.disk_state();
+    if disk != DiskState::Well {
+        // Pictures and searches are answered all the same; what is new cannot be kept.
+        return Reply::not_ready(&json!({"status": format!("disk {}", disk.name())}));
+    }
+    if app.engine.is_rebuilding() {
+        return Reply::not_ready(&json!({"status": "rebuilding"}));
     }
     Reply::ok("application/json", json!({"status": "ready"}).to_string())
 }

@@ -76,6 +76,8 @@ pub(crate) async fn get(app: &App, parts: &Parts) -> Result<Reply, Problem> {
         .with(header::CACHE_CONTROL, "private, no-cache")
         .with(TOTAL, &grid.len().to_string())
         .with(header::LINK, &search.links(app, parts.uri.query().unwrap_or_default(), grid.len()));
+    // Of what is still being rebuilt nobody knows how much of it lies here.
+    let n_pending = n_pending.max(usize::from(app.engine.is_rebuilding()));
     if n_pending > 0 {
         reply = reply.with(PENDING, &n_pending.to_string());
     }

@@ -7,14 +7,14 @@
 
 use std::fs;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use stills_model::codec::{Reader, Writer};
 
 use super::slots::{Page, PageKey};
+use crate::watched::Watched;
 
 /// Raised, with the tree left behind, when the form of keys or values changes.
 const PAGES_TREE: &str = "pages.v1";
@@ -73,7 +73,7 @@ pub(super) struct CacheIndex {
     facts: sled::Tree,
     /// How often something made it incomplete in this run.
     incomplete_marks: AtomicU64,
-    condemned: AtomicBool,
+    watched: Watched,
     /// Exists while the index is condemned.
     condemned_path: PathBuf,
 }
@@ -95,8 +95,8 @@ impl CacheIndex {
         };
         let pages = db.open_tree(PAGES_TREE)?;
         let facts = db.open_tree(FACTS_TREE)?;
-        let (condemned, incomplete_marks) = (AtomicBool::new(false), AtomicU64::new(0));
-        Ok(Self { db, pages, facts, incomplete_marks, condemned, condemned_path })
+        let (watched, incomplete_marks) = (Watched::default(), AtomicU64::new(0));
+        Ok(Self { db, pages, facts, incomplete_marks, watched, condemned_path })
     }
 
     /// The second step of recovery: without its snapshots sled reads its whole log again, which alone often helps.
@@ -199,21 +199,29 @@ impl CacheIndex {
     }
 
     pub(super) fn is_condemned(&self) -> bool {
-        self.condemned.load(Ordering::Acquire)
+        self.watched.is_condemned()
     }
 
-    /// Ends the use of this index in this run, and has the next one set it aside.
+    /// Watches the calls into it.
+    pub(super) fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    /// Ends the use of this index; whoever opens it next, in this run or another, sets it aside.
     pub(super) fn condemn(&self, reason: &str) {
-        if !self.condemned.swap(true, Ordering::AcqRel) {
-            tracing::error!(reason, "the cache index is condemned; the next start sets it aside");
-            let marked = fs::write(&self.condemned_path, reason).or_else(|error| match error.kind() {
-                // Without the mark the next start goes by what sled says.
-                io::ErrorKind::StorageFull => fs::File::create(&self.condemned_path).map(drop),
-                _ => Err(error),
-            });
-            if let Err(error) = marked {
-                tracing::error!(%error, "cannot mark the cache index as condemned");
-            }
+        self.watched.condemn(reason);
+        self.mark();
+    }
+
+    fn mark(&self) {
+        let reason = self.watched.reason().unwrap_or_default();
+        let marked = fs::write(&self.condemned_path, &reason).or_else(|error| match error.kind() {
+            // Without the mark the next start goes by what sled says.
+            io::ErrorKind::StorageFull => fs::File::create(&self.condemned_path).map(drop),
+            _ => Err(error),
+        });
+        if let Err(error) = marked {
+            tracing::error!(%error, "cannot mark the cache index as condemned");
         }
     }
 
@@ -221,15 +229,18 @@ impl CacheIndex {
         if self.is_condemned() {
             return Err(IndexError::Condemned);
         }
-        match catch_unwind(AssertUnwindSafe(call)) {
+        match self.watched.call(call) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error @ (sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)))) => {
-                self.condemn("corruption");
-                Err(error.into())
+            Ok(Err(error)) => {
+                let error = IndexError::from(error);
+                match &error {
+                    IndexError::Disk(_) => self.watched.note_disk_failure(),
+                    _ => self.condemn(&error.to_string()),
+                }
+                Err(error)
             }
-            Ok(Err(error)) => Err(error.into()),
             Err(_) => {
-                self.condemn("panic");
+                self.mark();
                 Err(IndexError::Damaged("panicked".to_owned()))
             }
         }

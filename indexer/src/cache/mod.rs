@@ -7,14 +7,16 @@
 //!    has the form, `index` the tree). One lock orders all changes; reads take none.
 //! 2. [`DiskCache::get`] looks it up, reads exactly its entry and checks key and CRC over all of it. What is wrong is
 //!    forgotten and a miss.
-//! 3. Over the budget, the oldest volume goes, whole (`remove`).
+//! 3. Over the budget, the oldest volume goes, whole; what was read lately (`reads`) is copied forward (`evict`).
 //! 4. A delete punches the bodies, syncs, and only then forgets where they were (`remove`): were it the other way
 //!    round, a crash in between would leave pictures that nobody finds any more.
 //! 5. At start (`open`) what a crash kept from the index is read from the newest volumes. An index that cannot be
 //!    used is set aside, and [`DiskCache::rebuild`] fills a new one from the volumes (`rebuild`).
 
+mod evict;
 mod index;
 mod open;
+mod reads;
 mod rebuild;
 mod remove;
 mod slots;
@@ -31,6 +33,9 @@ use bytes::Bytes;
 use stills_model::id::Timeline;
 use stills_model::rendition::Rendition;
 use stills_model::thumb::{MediaId, ThumbKey};
+use stills_model::time::Timestamp;
+
+use crate::clock::Clock;
 
 pub use index::IndexError;
 use index::{CacheIndex, Checkpoint};
@@ -61,6 +66,8 @@ pub struct CacheConfig {
     pub index_cache_bytes: u64,
     /// How long opening the index may take before it is taken for damaged.
     pub index_open_max: Duration,
+    /// The time: volumes remember when they were begun.
+    pub clock: Clock,
 }
 
 impl Default for CacheConfig {
@@ -72,6 +79,7 @@ impl Default for CacheConfig {
             index_cache_bytes: 32 << 20,
             // 0.4 to 10.8 s were measured after kill -9 at ten million rows.
             index_open_max: Duration::from_secs(30),
+            clock: Clock::system(),
         }
     }
 }
@@ -133,6 +141,15 @@ pub struct CacheStats {
     pub puts: u64,
     /// Volumes dropped for the budget.
     pub evicted_volumes: u64,
+    /// Pictures that went with them.
+    pub evicted_pictures: u64,
+    /// Of these, those that were rendered ahead and that nobody had looked at. What was stored by an earlier run is
+    /// not counted: whether it was looked at is not known.
+    pub evicted_unread: u64,
+    /// Pictures copied forward because they had been read lately.
+    pub copied_pictures: u64,
+    /// When the oldest volume was begun: how far back the cache reaches. None while there is none.
+    pub oldest: Option<Timestamp>,
     /// Whether the index may lack what the volumes hold, so that [`DiskCache::rebuild`] is due.
     pub needs_rebuild: bool,
     /// Whether the index failed and answers nothing until the next start.
@@ -146,6 +163,9 @@ struct Counters {
     damaged: AtomicU64,
     puts: AtomicU64,
     evicted_volumes: AtomicU64,
+    evicted_pictures: AtomicU64,
+    evicted_unread: AtomicU64,
+    copied_pictures: AtomicU64,
 }
 
 /// What the lock over all changes guards.
@@ -181,7 +201,9 @@ impl DiskCache {
         for _ in 0..2 {
             let Some(slot) = self.index.page(&page_key)?.get(key.at_ms) else { break };
             // A read error is damage like any other: the picture can be had again.
-            if let Some(Ok(Some(body))) = self.volume(slot.volume).map(|volume| volume.read(slot, key)) {
+            let volume = self.volume(slot.volume);
+            if let Some((volume, Ok(Some(body)))) = volume.map(|volume| (Arc::clone(&volume), volume.read(slot, key))) {
+                volume.reads.mark(slot.offset);
                 self.counters.hits.fetch_add(1, Ordering::Relaxed);
                 return Ok(Some(body));
             }
@@ -222,14 +244,28 @@ impl DiskCache {
         }
     }
 
-    /// Keeps the picture, in place of any that the key had. It may be lost to a power cut, but never be half there.
+    /// Keeps a picture that somebody asked for, in place of any that the key had. It may be lost to a power cut, but
+    /// never be half there.
     pub fn put(&self, key: &ThumbKey, body: &[u8]) -> Result<(), CacheError> {
+        let slot = self.put_slot(key, body)?;
+        if let Some(volume) = self.volume(slot.volume) {
+            volume.reads.mark_asked(slot.offset);
+        }
+        Ok(())
+    }
+
+    /// Keeps a picture that nobody has asked for yet, as [`DiskCache::put`] does.
+    pub fn put_unasked(&self, key: &ThumbKey, body: &[u8]) -> Result<(), CacheError> {
+        self.put_slot(key, body).map(drop)
+    }
+
+    fn put_slot(&self, key: &ThumbKey, body: &[u8]) -> Result<Slot, CacheError> {
         let max = self.config.body_bytes_max;
         if u32::try_from(body.len()).map_or(true, |len| len > max) {
             return Err(CacheError::TooLarge { len: body.len(), max });
         }
         let page_key = PageKey::of(key);
-        {
+        let slot = {
             let mut appender = self.lock();
             let mut page = self.index.page(&page_key)?;
             let slot = self.append(&mut appender, key, body)?;
@@ -245,9 +281,12 @@ impl DiskCache {
             if appender.uncheckpointed_bytes >= CHECKPOINT_BYTES {
                 self.checkpoint(&mut appender)?;
             }
-        }
+            slot
+        };
         self.counters.puts.fetch_add(1, Ordering::Release);
-        self.evict()
+        // The last resort: `evict_ahead` has made room already.
+        self.evict(self.config.max_bytes, |_| false)?;
+        Ok(slot)
     }
 
     /// Writes volumes and index to the disk, so that the next start reads nothing again.
@@ -263,15 +302,20 @@ impl DiskCache {
     /// Counts for metrics.
     pub fn stats(&self) -> CacheStats {
         let (volumes, bytes) = self.usage();
-        let Counters { hits, misses, damaged, puts, evicted_volumes } = &self.counters;
+        let Counters { hits, misses, damaged, puts, .. } = &self.counters;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         CacheStats {
             volumes,
             bytes,
-            hits: hits.load(Ordering::Relaxed),
-            misses: misses.load(Ordering::Relaxed),
-            damaged: damaged.load(Ordering::Relaxed),
-            puts: puts.load(Ordering::Relaxed),
-            evicted_volumes: evicted_volumes.load(Ordering::Relaxed),
+            hits: count(hits),
+            misses: count(misses),
+            damaged: count(damaged),
+            puts: count(puts),
+            evicted_volumes: count(&self.counters.evicted_volumes),
+            evicted_pictures: count(&self.counters.evicted_pictures),
+            evicted_unread: count(&self.counters.evicted_unread),
+            copied_pictures: count(&self.counters.copied_pictures),
+            oldest: self.read_volumes().values().next().map(|volume| volume.begun),
             needs_rebuild: !self.index.is_complete().unwrap_or(false),
             is_condemned: self.index.is_condemned(),
         }
@@ -282,10 +326,15 @@ impl DiskCache {
         self.counters.puts.load(Ordering::Acquire)
     }
 
-    /// Ends the use of the index in this run and has the next start set it aside: for a caller whose call did not
-    /// come back in time. Every later call fails at once.
+    /// Ends the use of the index and has the next opening set it aside: for a caller whose call did not come back in
+    /// time. Every later call fails at once.
     pub fn condemn_index(&self) {
         self.index.condemn("a call did not return in time");
+    }
+
+    /// Watches the calls into the index.
+    pub(crate) fn watched(&self) -> &crate::watched::Watched {
+        self.index.watched()
     }
 
     /// Appends to the active volume, or to a new one where that is full.
@@ -299,7 +348,7 @@ impl DiskCache {
             None => {
                 let id = appender.next_id;
                 appender.next_id = id.saturating_add(1);
-                let created = Volume::create(&self.volumes_dir, id);
+                let created = Volume::create(&self.volumes_dir, id, len_max, self.config.clock.now());
                 let created = Arc::new(created.map_err(CacheError::io("create", &self.volume_path(id)))?);
                 self.write_volumes().insert(id, Arc::clone(&created));
                 created

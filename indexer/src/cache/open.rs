@@ -56,7 +56,7 @@ impl DiskCache {
         fs::create_dir_all(&volumes_dir).map_err(CacheError::io("create", &volumes_dir))?;
         let (index, index_state) = open_index(dir, &config)?;
         let mut unreadable = Vec::new();
-        let volumes = open_volumes(&volumes_dir, &mut unreadable)?;
+        let volumes = open_volumes(&volumes_dir, config.volume_len_max(), &mut unreadable)?;
         let checkpoint = index.checkpoint()?;
         if volumes.is_empty() && !index.is_complete()? {
             index.set_complete(index.incomplete_marks())?;
@@ -148,13 +148,13 @@ impl DiskCache {
 }
 
 /// Opens all volumes and deletes those without a readable header, whose numbers are added to `unreadable`.
-fn open_volumes(dir: &Path, unreadable: &mut Vec<u32>) -> Result<BTreeMap<u32, Arc<Volume>>, CacheError> {
+fn open_volumes(dir: &Path, len_max: u64, unreadable: &mut Vec<u32>) -> Result<BTreeMap<u32, Arc<Volume>>, CacheError> {
     let mut volumes = BTreeMap::new();
     for item in fs::read_dir(dir).map_err(CacheError::io("list", dir))? {
         let name = item.map_err(CacheError::io("list", dir))?.file_name();
         let Some(id) = name.to_str().and_then(Volume::id_of) else { continue };
         let path = Volume::path(dir, id);
-        match Volume::open(dir, id).map_err(CacheError::io("open", &path))? {
+        match Volume::open(dir, id, len_max).map_err(CacheError::io("open", &path))? {
             Some(volume) => {
                 volumes.insert(id, Arc::new(volume));
             }

@@ -1,14 +1,12 @@
-//! Taking pictures out of the cache: deletes, which leave no byte of a body, and eviction, which drops whole volumes.
+//! Taking pictures out of the cache on purpose: deletes leave no byte of a body. Eviction is elsewhere (`evict`).
 
 use std::collections::BTreeSet;
-use std::sync::TryLockError;
-use std::sync::atomic::Ordering;
 
 use stills_model::id::{Timeline, UserId};
 use stills_model::thumb::MediaId;
 
 use super::slots::{PageKey, Slot};
-use super::{CacheError, DiskCache, KEYS_MAX, VOLUMES_MAX};
+use super::{CacheError, DiskCache, KEYS_MAX};
 
 /// What a delete did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -101,49 +99,5 @@ impl DiskCache {
             count += slots.len() as u64;
         }
         Ok(count)
-    }
-
-    /// Drops the oldest volumes while there is more than the budget. One thread does it; the others go on.
-    // Copying hot entries forward belongs in front of `drop_volume`, which loses whatever still lies in the volume.
-    pub(super) fn evict(&self) -> Result<(), CacheError> {
-        let _evicting = match self.evicting.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(()),
-        };
-        loop {
-            let (volumes, bytes) = self.usage();
-            if bytes <= self.config.max_bytes && volumes <= VOLUMES_MAX {
-                return Ok(());
-            }
-            let active = self.lock().active.as_ref().map(|volume| volume.id);
-            let Some(oldest) = self.read_volumes().keys().next().copied().filter(|id| Some(*id) != active) else {
-                return Ok(());
-            };
-            self.drop_volume(oldest)?;
-        }
-    }
-
-    fn drop_volume(&self, id: u32) -> Result<(), CacheError> {
-        let Some(volume) = self.volume(id) else { return Ok(()) };
-        // The file first: slots without a volume are misses, a volume without slots would be a leak.
-        volume.unlink().map_err(CacheError::io("delete", &self.volume_path(id)))?;
-        self.write_volumes().remove(&id);
-        self.counters.evicted_volumes.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(volume = id, bytes = volume.disk_bytes(), "dropped the oldest volume for the budget");
-        let mut pages = BTreeSet::new();
-        let walked = volume.walk(0, |found| {
-            pages.insert(PageKey::of(&found.key));
-        });
-        walked.map_err(CacheError::io("read", &self.volume_path(id)))?;
-        for key in pages {
-            let _appender = self.lock();
-            let mut page = self.index.page(&key)?;
-            if page.slots().iter().any(|slot| slot.volume == id) {
-                page.retain(|slot| slot.volume != id);
-                self.index.set_page(&key, &page)?;
-            }
-        }
-        Ok(())
     }
 }

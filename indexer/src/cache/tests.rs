@@ -9,6 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod evict;
+
 fn timeline(device: u8) -> Timeline {
     Timeline {
         user: "627d8ca8297a3d00019e2abb".parse().expect("id"),
@@ -235,7 +237,7 @@ fn what_a_crash_kept_from_the_index_is_found_again() {
 #[test]
 fn a_flipped_bit_never_gives_wrong_bytes() {
     let temp = tempfile::tempdir().expect("directory");
-    let volume = Volume::create(temp.path(), 1).expect("volume");
+    let volume = Volume::create(temp.path(), 1, 1 << 20, Timestamp::from_ms(7)).expect("volume");
     let entries = [(key(1, 1, 0, 320), &b"first body"[..]), (key(1, 1, 2_000, 320), b"second body")];
     let slots = entries.map(|(key, body)| volume.append(&key, body).expect("append"));
     let path = Volume::path(temp.path(), 1);
@@ -340,28 +342,6 @@ fn a_rebuild_takes_off_the_disk_what_is_not_admitted() {
     assert!(!cache.stats().needs_rebuild);
     let again = cache.rebuild(|key| key.media != MediaId([1; 8])).expect("rebuild");
     assert_eq!(again, RebuildReport::default());
-}
-
-#[test]
-fn over_the_budget_the_oldest_volume_goes() {
-    let temp = tempfile::tempdir().expect("directory");
-    let (max_bytes, count) = (400_000, 200);
-    let (cache, _) = DiskCache::open(temp.path(), config(max_bytes, 50_000)).expect("cache");
-    let at = |i: i64| key(1, 1, i * 10_000, 320);
-    for i in 0..count {
-        cache.put(&at(i), &[7; 5_000]).expect("put");
-        assert!(cache.stats().bytes <= max_bytes);
-    }
-    let stats = cache.stats();
-    assert!(stats.bytes > max_bytes - 60_000 && stats.evicted_volumes > 0, "{stats:?}");
-    let on_disk: u64 = volume_files(temp.path()).iter().map(|p| fs::metadata(p).expect("volume").len()).sum();
-    assert_eq!(on_disk, stats.bytes);
-    let there: Vec<i64> = (0..count).filter(|&i| get(&cache, &at(i)).is_some()).collect();
-    assert_eq!(there, (count - there.len() as i64..count).collect::<Vec<_>>(), "the newest, without a hole");
-    let key = at(0);
-    let stored = cache.stored(&key.timeline, &key.media, &key.rendition, 1).expect("stored");
-    assert_eq!(stored, there.iter().map(|i| i * 10_000).collect::<Vec<_>>());
-    assert_eq!(cache.stats().damaged, 0, "the index was cleaned up");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! Form, version 1, all integers little-endian:
 //!
 //! ```text
-//! at 0       "STILLSV\n", version u32, marker [8], zeros [8], CRC-32C of these 28 bytes
+//! at 0       "STILLSV\n", version u32, marker [8], when it was begun in Unix ms u64 (0: not known), CRC-32C of
+//!            these 28 bytes
 //! from 32 on entries: marker [8], state u8, key length u8, body length u32, header CRC-32C, CRC-32C of key and
 //!            body, key (a thumb key's stored form), body
 //! ```
@@ -21,7 +22,9 @@ use bytes::Bytes;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use stills_model::thumb::ThumbKey;
+use stills_model::time::Timestamp;
 
+use super::reads::Reads;
 use super::slots::Slot;
 use crate::marker::{self, Marker};
 
@@ -45,6 +48,12 @@ const PIECE_LEN: usize = 1 << 16;
 #[derive(Debug)]
 pub(super) struct Volume {
     pub(super) id: u32,
+    /// When it was begun.
+    pub(super) begun: Timestamp,
+    /// What was read of it.
+    pub(super) reads: Reads,
+    /// Whether all reads of it are known: this run began it.
+    is_watched: bool,
     path: PathBuf,
     file: File,
     marker: Marker,
@@ -75,7 +84,8 @@ impl Volume {
         (format!("{id:010}.volume") == name).then_some(id)
     }
 
-    pub(super) fn create(dir: &Path, id: u32) -> io::Result<Self> {
+    /// Begins a volume of about `len_max` bytes.
+    pub(super) fn create(dir: &Path, id: u32, len_max: u64, begun: Timestamp) -> io::Result<Self> {
         let path = Self::path(dir, id);
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         let marker = marker::draw();
@@ -83,18 +93,19 @@ impl Volume {
         header.extend_from_slice(MAGIC);
         header.extend_from_slice(&VERSION.to_le_bytes());
         header.extend_from_slice(&marker);
-        header.extend_from_slice(&[0; 8]);
+        header.extend_from_slice(&begun.as_ms().cast_unsigned().to_le_bytes());
         header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
         if let Err(error) = file.write_all_at(&header, 0) {
             // A file without its header is of no use; the next start would delete it too.
             let _ = std::fs::remove_file(&path);
             return Err(error);
         }
-        Ok(Self { id, path, file, marker, len: AtomicU64::new(FIRST_ENTRY), punched: AtomicU64::new(0) })
+        let (len, punched, reads) = (AtomicU64::new(FIRST_ENTRY), AtomicU64::new(0), Reads::new(len_max));
+        Ok(Self { id, begun, reads, is_watched: true, path, file, marker, len, punched })
     }
 
     /// None: the header is damaged or of another version, so nothing can be found in the file.
-    pub(super) fn open(dir: &Path, id: u32) -> io::Result<Option<Self>> {
+    pub(super) fn open(dir: &Path, id: u32, len_max: u64) -> io::Result<Option<Self>> {
         let path = Self::path(dir, id);
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
         let metadata = file.metadata()?;
@@ -111,10 +122,20 @@ impl Volume {
         }
         let mut marker = Marker::default();
         marker.copy_from_slice(&body[12..20]);
+        let begun = match body.last_chunk() {
+            Some([0, 0, 0, 0, 0, 0, 0, 0]) | None => file_time(&metadata),
+            Some(raw) => Timestamp::from_ms(i64::from_le_bytes(*raw)),
+        };
         // Holes show as blocks that are missing; blocks beyond the length do not count.
         let punched = metadata.len().saturating_sub(metadata.blocks().saturating_mul(512));
         let (len, punched) = (AtomicU64::new(metadata.len()), AtomicU64::new(punched));
-        Ok(Some(Self { id, path, file, marker, len, punched }))
+        let reads = Reads::new(len_max);
+        Ok(Some(Self { id, begun, reads, is_watched: false, path, file, marker, len, punched }))
+    }
+
+    /// Whether nobody ever saw the entry at `offset`, for all that is known.
+    pub(super) fn is_unread(&self, offset: u64) -> bool {
+        self.is_watched && !self.reads.is_ever(offset)
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -293,6 +314,11 @@ impl Volume {
     }
 }
 
+/// When a file was last written, for volumes that do not say when they were begun.
+fn file_time(metadata: &std::fs::Metadata) -> Timestamp {
+    Timestamp::from_ms(metadata.mtime().saturating_mul(1000))
+}
+
 fn header_crc(offset: u64, key_len: u8, body_len: u32, body_crc: u32, key: &[u8]) -> u32 {
     let crc = crc32c::crc32c(&offset.to_le_bytes());
     let crc = crc32c::crc32c_append(crc, &[key_len]);
@@ -307,7 +333,7 @@ mod tests {
     #[test]
     fn where_holes_cannot_be_punched_zeros_are_written() {
         let temp = tempfile::tempdir().expect("directory");
-        let volume = Volume::create(temp.path(), 1).expect("volume");
+        let volume = Volume::create(temp.path(), 1, 1 << 20, Timestamp::from_ms(7)).expect("volume");
         let len = 3 * PIECE_LEN + 5;
         volume.file.write_all_at(&vec![7; len], 0).expect("write");
         volume.overwrite(3, len as u64 - 1).expect("overwrite");
@@ -327,14 +353,14 @@ mod tests {
     #[test]
     fn a_file_without_a_header_is_not_a_volume() {
         let temp = tempfile::tempdir().expect("directory");
-        let volume = Volume::create(temp.path(), 1).expect("volume");
-        assert!(Volume::open(temp.path(), 1).expect("open").is_some());
+        let volume = Volume::create(temp.path(), 1, 1 << 20, Timestamp::from_ms(7)).expect("volume");
+        assert!(Volume::open(temp.path(), 1, 1 << 20).expect("open").is_some());
         for bit in 0..32 * 8 {
             let whole = std::fs::read(&volume.path).expect("volume");
             let mut damaged = whole.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
             std::fs::write(&volume.path, &damaged).expect("damage");
-            assert!(Volume::open(temp.path(), 1).expect("open").is_none(), "bit {bit}");
+            assert!(Volume::open(temp.path(), 1, 1 << 20).expect("open").is_none(), "bit {bit}");
             std::fs::write(&volume.path, &whole).expect("restore");
         }
     }

@@ -87,6 +87,11 @@ fn judged_span(row: &Row) -> Option<Span> {
     available.span().or_else(|| scanned.map(|indexed| indexed.span))
 }
 
+/// The range of a stored delete; none: it has none.
+pub(super) fn deleted_span(raw: &[u8]) -> Result<Option<Span>, CatalogError> {
+    Delete::decode(raw).map(|delete| delete.span).map_err(malformed)
+}
+
 fn with_timeline(timeline: &Timeline, media: Vec<MediaId>) -> Vec<(Timeline, MediaId)> {
     media.into_iter().map(|media| (*timeline, media)).collect()
 }
@@ -288,7 +293,7 @@ impl Catalog {
     }
 
     /// Settles rows that were removed: their keyframe pages go in the same batch.
-    fn settle_removed(
+    pub(super) fn settle_removed(
         &self,
         timeline: &Timeline,
         changes: &[Change],

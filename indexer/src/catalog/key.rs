@@ -141,6 +141,12 @@ pub(super) fn deletes_since(scope: Scope, order: &EventOrder) -> (Vec<u8>, Vec<u
     (key(&owner, kind, &[&ordered(order.time_ns)]), key(&owner, kind, &[&[0xff; 25]]))
 }
 
+/// First and last key of all deletes.
+pub(super) fn deletes(scope: Scope) -> (Vec<u8>, Vec<u8>) {
+    let (owner, kind) = scope.prefix();
+    (key(&owner, kind, &[]), key(&owner, kind, &[&[0xff; 25]]))
+}
+
 pub(super) fn config(user: UserId, id: &ConfigId) -> Vec<u8> {
     key(&of_user(user), CONFIG, &[&id.0])
 }

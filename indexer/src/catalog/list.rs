@@ -48,8 +48,9 @@ impl Catalog {
     /// # Errors
     /// A failing or damaged store.
     pub fn coverage(&self, timeline: &Timeline, window: &Span) -> Result<Coverage, CatalogError> {
-        // Days are cut at midnight and meet there; a seam may also reach across it, or out of the window.
-        let around = Span { start: window.start.plus_ms(-self.seam_ms), end: window.end.plus_ms(self.seam_ms) };
+        // Days are cut at midnight and meet there; a seam may also reach across it, or out of the window. What ends
+        // right at midnight stands with the day before, a moment further off.
+        let around = Span { start: window.start.plus_ms(-self.seam_ms - 1), end: window.end.plus_ms(self.seam_ms) };
         let mut merged = Coverage::new();
         for day in around.days() {
             for stretch in self.day_coverage(timeline, day)?.stretches() {

@@ -7,7 +7,7 @@
 //! - [`apply`]: an event changes rows; the state is the same whatever the order of arrival.
 //! - [`finish`]: a finished scan becomes coverage and keyframe pages.
 //! - [`settle`]: what either means for coverage, entries and epochs, in one place.
-//! - [`expire`]: recordings whose time is over go.
+//! - [`expire`]: recordings whose time is over go; [`retire`]: those that are past retention.
 //! - [`locate`]: the frame rule: which keyframe answers for an instant.
 //! - [`list`]: coverage, recordings and devices for search and for people.
 
@@ -28,6 +28,7 @@ mod sled;
 mod apply;
 mod expire;
 mod finish;
+mod retire;
 mod settle;
 
 mod list;
@@ -37,8 +38,10 @@ pub use apply::{Effects, Received};
 pub use finish::Finished;
 pub use list::{Device, Listed, RecordingsPage};
 pub use locate::{Located, Locator, Missing};
-pub use sled::{Opened, StoreError as CatalogError};
+pub use retire::RetireCursor;
+pub use sled::{Ladder, Opened, StoreError as CatalogError};
 
+use crate::watched::Watched;
 use row::Row;
 use sled::{Batch, Table, Tables};
 
@@ -72,7 +75,22 @@ impl Catalog {
     /// # Errors
     /// When no store can be opened or created there.
     pub fn open(dir: &Path, seam_ms: i64, incarnation: &str) -> Result<(Self, Opened), CatalogError> {
-        let (tables, opened) = Tables::open(dir)?;
+        Self::of_tables(Tables::open(dir, Ladder::AsIs, false)?, seam_ms, incarnation)
+    }
+
+    /// Opens the catalog again after this process condemned it, beginning at `from` on the recovery ladder.
+    ///
+    /// # Errors
+    /// When no store can be opened or created there.
+    pub fn reopen(dir: &Path, seam_ms: i64, incarnation: &str, from: Ladder) -> Result<(Self, Opened), CatalogError> {
+        Self::of_tables(Tables::open(dir, from, true)?, seam_ms, incarnation)
+    }
+
+    fn of_tables(
+        (tables, opened): (Tables, Opened),
+        seam_ms: i64,
+        incarnation: &str,
+    ) -> Result<(Self, Opened), CatalogError> {
         let known = tables.get(Table::Meta, b"incarnation")?.and_then(|raw| String::from_utf8(raw).ok());
         let incarnation = match known {
             Some(known) => known,
@@ -83,6 +101,11 @@ impl Catalog {
         };
         let shards = (0..SHARDS).map(|_| Mutex::new(())).collect();
         Ok((Self { tables, shards, incarnation, seam_ms }, opened))
+    }
+
+    /// Watches the calls into the store.
+    pub(crate) fn watched(&self) -> &Watched {
+        self.tables.watched()
     }
 
     /// How far apart recordings may lie and still be one coverage, in milliseconds.

@@ -103,6 +103,11 @@ impl Row {
         }
     }
 
+    /// Whether nothing is known any more: the default, which is not stored.
+    pub fn is_forgotten(&self) -> bool {
+        self.latest.is_none() && self.deleted.is_none()
+    }
+
     /// Whether it gives coverage.
     pub fn is_covering(&self) -> bool {
         self.indexed.is_some() && matches!(self.state(), State::Indexed | State::Growing | State::Gone)

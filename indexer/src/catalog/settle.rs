@@ -107,7 +107,11 @@ impl Catalog {
 
     fn write_row(&self, timeline: &Timeline, change: &Change, batch: &mut Batch) -> Result<(), CatalogError> {
         let Change { recording, old, new } = change;
-        batch.put(&key::row(timeline, recording), &new.encode());
+        if new.is_forgotten() {
+            batch.delete(&key::row(timeline, recording));
+        } else {
+            batch.put(&key::row(timeline, recording), &new.encode());
+        }
         let entry_key =
             |entry: &Entry| key::entry(timeline, key::class_of(entry.span.len_ms()), entry.span.start, recording);
         let (before, after) = (old.entry(recording), new.entry(recording));
@@ -148,7 +152,8 @@ impl Catalog {
                     effects.purge.push(old.media);
                 }
             }
-            (Some(old), None) if change.new.is_expired(now) => {
+            // No answer lives longer than what it shows, or than a few minutes.
+            (Some(old), None) if change.new.is_expired(now) || change.new.is_forgotten() => {
                 effects.dirty_days.extend(old.span.days());
                 effects.purge.push(old.media);
             }

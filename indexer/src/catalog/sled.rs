@@ -6,11 +6,14 @@
 //! is rebuilt from the journal. sled may panic or block on a damaged file, so it is opened on a thread of its
 //! own under a time limit, and callers run every call on their own few threads, never on an async one.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+
+use crate::watched::Watched;
 
 /// Memory for sled's page cache. Resident memory follows it only while values are small.
 const PAGE_CACHE_BYTES: u64 = 64 * 1024 * 1024;
@@ -40,6 +43,22 @@ pub enum StoreError {
     /// sled panicked or did not open in time.
     #[error("the catalog's store could not be opened: {0}")]
     Open(String),
+    /// It was found damaged in this run and is about to be opened anew.
+    #[error("the catalog's store is condemned after damage")]
+    Condemned,
+}
+
+impl StoreError {
+    /// Whether the disk refuses; the store itself may be whole.
+    fn is_disk(&self) -> bool {
+        matches!(self, Self::Sled(error) if is_disk(error))
+    }
+}
+
+fn is_disk(error: &sled::Error) -> bool {
+    use ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let kinds = [StorageFull, QuotaExceeded, PermissionDenied, ReadOnlyFilesystem];
+    matches!(error, sled::Error::Io(io) if kinds.contains(&io.kind()))
 }
 
 /// Which tree.
@@ -79,6 +98,7 @@ impl Table {
 pub(super) struct Tables {
     db: sled::Db,
     trees: [sled::Tree; 6],
+    watched: Arc<Watched>,
 }
 
 impl std::fmt::Debug for Tables {
@@ -103,6 +123,30 @@ impl Batch {
     }
 }
 
+/// Makes a call into sled: its panics, reports of damage and failures of the disk are noted.
+fn guarded<T>(watched: &Watched, call: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
+    let called = watched.call(call).map_err(|_| StoreError::Condemned)?;
+    called.map_err(|error| {
+        if is_disk(&error) {
+            watched.note_disk_failure();
+        } else {
+            watched.condemn(&error.to_string());
+        }
+        StoreError::Sled(error)
+    })
+}
+
+/// Where on the recovery ladder to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ladder {
+    /// As it is.
+    AsIs,
+    /// Without its snapshots.
+    WithoutSnapshots,
+    /// Set aside, and empty.
+    Aside,
+}
+
 /// How an opening went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {
@@ -115,28 +159,40 @@ pub enum Opened {
 }
 
 impl Tables {
-    /// Opens the directory, going down the recovery ladder as far as it has to: as it is; without its
-    /// snapshots; set aside and empty, to be rebuilt from the journal.
+    /// Opens the directory, going down the recovery ladder from `from` as far as it has to: as it is; without its
+    /// snapshots; set aside and empty, to be rebuilt from the journal. `is_ours` says that whoever still holds its
+    /// lock is a call of this process that does not end.
     ///
     /// # Errors
     /// When not even an empty store can be opened (permissions, a full disk).
-    pub(super) fn open(dir: &Path) -> Result<(Self, Opened), StoreError> {
-        match open_unlocked(dir) {
-            Ok(tables) => return Ok((tables, Opened::AsIs)),
-            // Somebody else has it: nothing is damaged, and nothing may be removed.
-            Err(error) if is_locked(&error) => return Err(error),
-            Err(error) => tracing::error!(%error, "the catalog does not open; removing its snapshots"),
+    pub(super) fn open(dir: &Path, from: Ladder, is_ours: bool) -> Result<(Self, Opened), StoreError> {
+        // Somebody else has it, or the disk refuses: nothing is damaged, and nothing may be removed.
+        let is_no_damage = |error: &StoreError| error.is_disk() || (is_locked(error) && !is_ours);
+        if from == Ladder::AsIs {
+            match open_unlocked(dir) {
+                Ok(tables) => return Ok((tables, Opened::AsIs)),
+                Err(error) if is_no_damage(&error) => return Err(error),
+                Err(error) => tracing::error!(%error, "the catalog does not open; removing its snapshots"),
+            }
         }
-        remove_snapshots(dir);
-        match open_in_time(dir) {
-            Ok(tables) => return Ok((tables, Opened::WithoutSnapshots)),
-            Err(error) => tracing::error!(%error, "the catalog is damaged; setting it aside and rebuilding"),
+        if from <= Ladder::WithoutSnapshots {
+            remove_snapshots(dir);
+            match open_unlocked(dir) {
+                Ok(tables) => return Ok((tables, Opened::WithoutSnapshots)),
+                Err(error) if is_no_damage(&error) => return Err(error),
+                Err(error) => tracing::error!(%error, "the catalog is damaged; setting it aside and rebuilding"),
+            }
         }
         let mut aside: PathBuf = dir.to_owned();
         aside.set_extension("damaged");
         let _ = std::fs::remove_dir_all(&aside);
         std::fs::rename(dir, &aside).map_err(|error| StoreError::Open(error.to_string()))?;
         open_in_time(dir).map(|tables| (tables, Opened::SetAside))
+    }
+
+    /// Watches the calls into it.
+    pub(super) fn watched(&self) -> &Watched {
+        &self.watched
     }
 
     fn tree(&self, table: Table) -> &sled::Tree {
@@ -148,7 +204,8 @@ impl Tables {
     /// # Errors
     /// A failing store or a damaged value.
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.tree(table).get(key)?.map(|sealed| unseal(table, &sealed)).transpose()
+        let sealed = guarded(&self.watched, || self.tree(table).get(key))?;
+        sealed.map(|sealed| unseal(&self.watched, table, &sealed)).transpose()
     }
 
     /// Sets a key and tells whether it was there before.
@@ -156,7 +213,7 @@ impl Tables {
     /// # Errors
     /// A failing store.
     pub(super) fn replace(&self, table: Table, key: &[u8], value: &[u8]) -> Result<bool, StoreError> {
-        Ok(self.tree(table).insert(key, seal(value))?.is_some())
+        Ok(guarded(&self.watched, || self.tree(table).insert(key, seal(value)))?.is_some())
     }
 
     /// Applies a batch as one.
@@ -164,33 +221,19 @@ impl Tables {
     /// # Errors
     /// A failing store.
     pub(super) fn apply(&self, table: Table, batch: Batch) -> Result<(), StoreError> {
-        Ok(self.tree(table).apply_batch(batch.0)?)
+        guarded(&self.watched, || self.tree(table).apply_batch(batch.0))
     }
 
     /// Keys from `from` to `to`, both included, in order (backwards with `.rev()`).
-    pub(super) fn range(
-        &self,
-        table: Table,
-        from: &[u8],
-        to: &[u8],
-    ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, Vec<u8>), StoreError>> + use<> {
-        let items = self.tree(table).range::<&[u8], _>(from..=to);
-        items.map(move |item| {
-            let (key, sealed) = item?;
-            Ok((key, unseal(table, &sealed)?))
-        })
+    pub(super) fn range(&self, table: Table, from: &[u8], to: &[u8]) -> Items {
+        let iter = self.tree(table).range::<&[u8], _>(from..=to);
+        Items { iter, table, watched: Arc::clone(&self.watched), is_over: false }
     }
 
     /// Keys that begin with `prefix`, in order.
-    pub(super) fn prefix(
-        &self,
-        table: Table,
-        prefix: &[u8],
-    ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, Vec<u8>), StoreError>> + use<> {
-        self.tree(table).scan_prefix(prefix).map(move |item| {
-            let (key, sealed) = item?;
-            Ok((key, unseal(table, &sealed)?))
-        })
+    pub(super) fn prefix(&self, table: Table, prefix: &[u8]) -> Items {
+        let iter = self.tree(table).scan_prefix(prefix);
+        Items { iter, table, watched: Arc::clone(&self.watched), is_over: false }
     }
 
     /// Hands all buffered changes to the operating system.
@@ -198,13 +241,49 @@ impl Tables {
     /// # Errors
     /// A failing store.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
-        self.db.flush()?;
-        Ok(())
+        guarded(&self.watched, || self.db.flush()).map(drop)
     }
 
     /// Bytes on disk.
     pub(super) fn size_on_disk(&self) -> u64 {
         self.db.size_on_disk().unwrap_or(0)
+    }
+}
+
+/// Keys and values in order; ends with the first error.
+pub(super) struct Items {
+    iter: sled::Iter,
+    table: Table,
+    watched: Arc<Watched>,
+    is_over: bool,
+}
+
+impl Items {
+    fn step(
+        &mut self,
+        step: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(sled::IVec, sled::IVec)>>,
+    ) -> Option<Result<(sled::IVec, Vec<u8>), StoreError>> {
+        if self.is_over {
+            return None;
+        }
+        let item = guarded(&self.watched, || step(&mut self.iter).transpose()).transpose()?;
+        let item = item.and_then(|(key, sealed)| Ok((key, unseal(&self.watched, self.table, &sealed)?)));
+        self.is_over = item.is_err();
+        Some(item)
+    }
+}
+
+impl Iterator for Items {
+    type Item = Result<(sled::IVec, Vec<u8>), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(Iterator::next)
+    }
+}
+
+impl DoubleEndedIterator for Items {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(DoubleEndedIterator::next_back)
     }
 }
 
@@ -246,7 +325,7 @@ fn open_now(dir: &Path) -> Result<Tables, StoreError> {
         sled::Config::new().path(dir).cache_capacity(PAGE_CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS)).open()?;
     let [a, b, c, d, e, f] = Table::ALL.map(|table| db.open_tree(table.name()));
     let trees = [a?, b?, c?, d?, e?, f?];
-    Ok(Tables { db, trees })
+    Ok(Tables { db, trees, watched: Arc::default() })
 }
 
 fn remove_snapshots(dir: &Path) {
@@ -266,10 +345,15 @@ fn seal(value: &[u8]) -> Vec<u8> {
     sealed
 }
 
-fn unseal(table: Table, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let damaged = StoreError::Damaged { table: table.name() };
-    let Some((sum, value)) = sealed.split_first_chunk::<4>() else { return Err(damaged) };
-    if u32::from_le_bytes(*sum) == crc32c::crc32c(value) { Ok(value.to_vec()) } else { Err(damaged) }
+/// A value that is not what was stored condemns the store: nothing but a rebuild makes it right.
+fn unseal(watched: &Watched, table: Table, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
+    match sealed.split_first_chunk::<4>() {
+        Some((sum, value)) if u32::from_le_bytes(*sum) == crc32c::crc32c(value) => Ok(value.to_vec()),
+        _ => {
+            watched.condemn("a value is damaged");
+            Err(StoreError::Damaged { table: table.name() })
+        }
+    }
 }
 
 #[cfg(test)]
@@ -279,7 +363,7 @@ mod tests {
     #[test]
     fn values_are_checked() {
         let dir = tempfile::tempdir().expect("dir");
-        let (tables, opened) = Tables::open(dir.path()).expect("open");
+        let (tables, opened) = Tables::open(dir.path(), Ladder::AsIs, false).expect("open");
         assert_eq!(opened, Opened::AsIs);
         let mut batch = Batch::default();
         batch.put(b"a1", b"one");
@@ -293,13 +377,22 @@ mod tests {
         assert!(tables.replace(Table::Seen, b"x", b"").expect("second"));
         tables.tree(Table::Timelines).insert(b"a1", b"\0\0\0\0one").expect("damage");
         assert!(matches!(tables.get(Table::Timelines, b"a1"), Err(StoreError::Damaged { .. })));
+        assert_eq!(tables.watched().reason().as_deref(), Some("a value is damaged"));
+        assert!(matches!(tables.get(Table::Timelines, b"b"), Err(StoreError::Condemned)), "no more answers");
+        drop(tables);
+        // A call that never ends keeps the lock: the directory is set aside all the same.
+        let (held, _) = Tables::open(dir.path(), Ladder::AsIs, false).expect("open");
+        let (tables, opened) = Tables::open(dir.path(), Ladder::Aside, true).expect("open");
+        assert_eq!(opened, Opened::SetAside);
+        assert_eq!(tables.prefix(Table::Timelines, b"").count(), 0);
+        assert!(held.get(Table::Timelines, b"b").expect("still there").is_some());
     }
 
     /// The usual damage: a snapshot that is empty or cut. All keys come back once it is gone.
     #[test]
     fn a_damaged_snapshot_costs_nothing() {
         let dir = tempfile::tempdir().expect("dir");
-        let (tables, _) = Tables::open(dir.path()).expect("open");
+        let (tables, _) = Tables::open(dir.path(), Ladder::AsIs, false).expect("open");
         for n in 0u32..500 {
             tables.replace(Table::Timelines, &n.to_be_bytes(), b"value").expect("put");
         }
@@ -315,7 +408,7 @@ mod tests {
             }
         }
         assert!(n_cut > 0, "no snapshot to damage");
-        let (tables, opened) = Tables::open(dir.path()).expect("open");
+        let (tables, opened) = Tables::open(dir.path(), Ladder::AsIs, false).expect("open");
         assert_eq!(opened, Opened::WithoutSnapshots);
         assert_eq!(tables.prefix(Table::Timelines, b"").count(), 500);
     }

@@ -1,6 +1,7 @@
 //! The catalog against brute-force models: any order of events gives one state; the frame rule picks one keyframe.
 
 mod lifecycle;
+mod retire;
 
 use std::collections::BTreeMap;
 

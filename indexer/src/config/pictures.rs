@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use stills_model::id::UserId;
 use stills_model::rendition::Rendition;
 
 use super::settings::Settings;
@@ -17,6 +18,44 @@ pub struct Prerender {
     pub interval: PrerenderInterval,
     /// In which renditions.
     pub renditions: Vec<Rendition>,
+    /// When, for all users but those in `users`.
+    pub policy: PrerenderPolicy,
+    /// When, for single users.
+    pub users: BTreeMap<UserId, PrerenderPolicy>,
+}
+
+/// When a user's pictures are rendered ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrerenderPolicy {
+    /// As soon as a recording is indexed; and what a search lists.
+    All,
+    /// What a search lists: somebody is about to look at it.
+    Viewed,
+    /// Never: when a picture is asked for.
+    None,
+}
+
+impl std::str::FromStr for PrerenderPolicy {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "all" => Ok(Self::All),
+            "viewed" => Ok(Self::Viewed),
+            "none" => Ok(Self::None),
+            _ => Err("must be \"all\", \"viewed\" or \"none\""),
+        }
+    }
+}
+
+impl fmt::Display for PrerenderPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => "all",
+            Self::Viewed => "viewed",
+            Self::None => "none",
+        })
+    }
 }
 
 impl Prerender {
@@ -25,7 +64,20 @@ impl Prerender {
         let default = PrerenderInterval::Every(Duration::from_secs(10));
         let interval_doc = "Which keyframes are rendered ahead: one per 1s to 1d, `every-keyframe`, or `off`.";
         let renditions_doc = "The sizes that are rendered ahead, 1 to 640 by 1 to 480.";
+        let policy_doc =
+            "When: `all` as soon as it is indexed, `viewed` when a search lists it, `none` when it is asked for.";
+        let users_doc = "User id to the policy for that user, where it differs.";
+        let named: BTreeMap<String, PrerenderPolicy> = prerender.map("users", users_doc);
+        let mut users = BTreeMap::new();
+        for (id, policy) in named {
+            match id.parse::<UserId>() {
+                Ok(user) => drop(users.insert(user, policy)),
+                Err(_) => prerender.fault("users", "its keys must be user ids, 24 hexadecimal digits each"),
+            }
+        }
         Self {
+            policy: prerender.parsed("policy", PrerenderPolicy::All, policy_doc),
+            users,
             interval: prerender.parsed("interval", default, interval_doc),
             renditions: prerender.list("renditions", &["320x240"], 16, renditions_doc),
         }

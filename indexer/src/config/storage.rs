@@ -9,12 +9,17 @@ use super::settings::Settings;
 pub struct Data {
     /// The directory of journal, catalog, cache and uploads; one owning process at a time.
     pub dir: PathBuf,
+    /// Bytes that have to be free on its disk; with less, events are refused and nothing is rendered ahead.
+    pub free_min: u64,
 }
 
 impl Data {
     pub(super) fn read(settings: &Settings) -> Self {
         let dir_doc = "The directory of journal, catalog, cache and uploads; one process owns it.";
-        Self { dir: settings.section("data").path("dir", "/var/lib/stills", dir_doc) }
+        let free_doc = "What has to be free on its disk; with less, deletes are taken and other events refused.";
+        let data = settings.section("data");
+        let free_min = data.bytes("free_min", "256MiB", "0B"..="1TiB", free_doc);
+        Self { dir: data.path("dir", "/var/lib/stills", dir_doc), free_min }
     }
 }
 

@@ -11,13 +11,15 @@
 //!
 //! A crash at any point leaves a job that waits again, or one that is done and whose receiver is told (perhaps twice, under
 //! one id). The journal is one of its own beside that of recordings, so that a start reads the jobs of weeks and not the
-//! recordings of years; its entries are [`record::ENTRY_KIND`], and [`record::is_needed`] says which still are.
+//! recordings of years; its entries are of [`record::ENTRY_KIND`], and [`upkeep`]
+//! compacts it to those that [`record::is_needed`] says are.
 
 mod book;
 mod deliver;
 mod make;
 pub mod record;
 mod results;
+mod upkeep;
 pub mod webhook;
 
 use std::collections::{BTreeMap, HashMap};
@@ -56,9 +58,6 @@ const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Writing or reading a result may take this long.
 const FILE_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How often results are looked through for old ones.
-const EXPIRE_EVERY: Duration = Duration::from_secs(600);
 
 /// What jobs are made with.
 #[derive(Debug)]
@@ -144,6 +143,7 @@ impl Jobs {
     pub fn open(parts: Parts, config: JobsConfig, dir: &Path) -> Result<Self, JobError> {
         let results = Results::open(dir.to_owned()).map_err(|error| JobError::Store(error.to_string()))?;
         let mut book = Book::default();
+        upkeep::own_entries(&parts.journal, parts.clock.clone());
         let jobs = replay(&parts.journal, parts.clock.now())?;
         book.restore(jobs, Instant::now(), parts.clock.now());
         let (queue_id, book) = (u64::from(std::process::id()), Mutex::new(book));
@@ -162,13 +162,7 @@ impl Jobs {
             tasks.spawn(async move { jobs.run_all().await });
         }
         tasks.spawn(self.clone().deliver_all(envelope));
-        let jobs = self.clone();
-        tasks.spawn(async move {
-            loop {
-                jobs.expire().await;
-                tokio::time::sleep(EXPIRE_EVERY).await;
-            }
-        });
+        tasks.spawn(self.clone().upkeep());
     }
 
     /// Replaces how long results can be fetched.
@@ -336,17 +330,6 @@ impl Jobs {
         while let Err(error) = self.keep(job).await {
             tracing::error!(job = %job.id, %error, "a job could not be kept; tried again soon");
             tokio::time::sleep(JOURNAL_PAUSE).await;
-        }
-    }
-
-    async fn expire(&self) {
-        self.book().expire(self.0.parts.clock.now());
-        let (results, retention) = (self.0.results.clone(), self.retention());
-        match self.0.parts.threads.call(FILE_DEADLINE, move || results.expire(retention)).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(n_removed)) => tracing::info!(n_removed, "results of jobs were removed: their time is over"),
-            Ok(Err(error)) => tracing::warn!(%error, "old results of jobs could not be removed"),
-            Err(error) => tracing::warn!(%error, "old results of jobs could not be removed"),
         }
     }
 }

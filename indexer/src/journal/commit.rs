@@ -38,7 +38,11 @@ pub(super) struct Request {
 #[derive(Debug)]
 pub(super) enum Command {
     Append(Request),
-    DropBefore { day: Day, answer: oneshot::Sender<Result<Vec<FileName>, JournalError>> },
+    /// Let nothing more go to the day's files, and leave as many numbers behind them free. Answers their names.
+    Seal {
+        day: Day,
+        answer: oneshot::Sender<Vec<FileName>>,
+    },
 }
 
 /// Counted since the journal was opened.
@@ -60,6 +64,8 @@ pub(super) struct Faults {
     pub(super) failing_writes: AtomicU64,
     /// Whether nothing but the reserve has room.
     pub(super) is_full: std::sync::atomic::AtomicBool,
+    /// At which step a compaction ends as a crash would end it; 0: none.
+    pub(super) crash_point: AtomicU64,
 }
 
 #[cfg(test)]
@@ -89,6 +95,8 @@ pub(super) struct Writer {
     shelf: Shelf,
     counters: Arc<Counters>,
     active: HashMap<Day, Active>,
+    /// The last number of each day that a compaction may use.
+    sealed: HashMap<Day, u32>,
     /// The preallocated file, with its header.
     reserve: Option<(File, Marker)>,
     /// What the reserve became on a full disk; only reserved appends go there.
@@ -112,6 +120,7 @@ impl Writer {
             shelf,
             counters,
             active: HashMap::new(),
+            sealed: HashMap::new(),
             reserve: None,
             emergency: None,
             #[cfg(test)]
@@ -137,10 +146,10 @@ impl Writer {
             for command in std::iter::once(first).chain(commands.try_iter()) {
                 match command {
                     Command::Append(request) => batch.push(request),
-                    Command::DropBefore { day, answer } => {
+                    Command::Seal { day, answer } => {
                         self.commit(std::mem::take(&mut batch));
-                        // Whoever asked may have gone: the files are dropped all the same.
-                        let _ = answer.send(self.drop_before(day));
+                        // Whoever asked may have gone: then some numbers are never used.
+                        let _ = answer.send(self.seal(day));
                     }
                 }
                 // A batch ends with its bytes: otherwise a steady stream of appends would never be answered.
@@ -290,8 +299,8 @@ impl Writer {
     }
 
     fn next_name(&self, day: Day) -> FileName {
-        let range = FileName { day, sequence: 0 }..=FileName { day, sequence: u32::MAX };
-        let last = lock(&self.shelf).range(range).next_back().map_or(0, |(name, _)| name.sequence);
+        let last = lock(&self.shelf).range(all_of(day)).next_back().map_or(0, |(name, _)| name.sequence);
+        let last = last.max(self.sealed.get(&day).copied().unwrap_or(0));
         FileName { day, sequence: last.saturating_add(1) }
     }
 
@@ -300,7 +309,7 @@ impl Writer {
         let path = self.path(name);
         let renamed = fs::rename(self.dir.join(from), &path).and_then(|()| self.dir_file.sync_all());
         renamed.map_err(|e| JournalError::io("name", &path, e))?;
-        lock(&self.shelf).insert(name, Shelved { len: FIRST_ENTRY, current: true });
+        lock(&self.shelf).insert(name, Shelved { len: FIRST_ENTRY, current: true, compacted: false });
         Ok(())
     }
 
@@ -310,7 +319,7 @@ impl Writer {
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
         self.sync(file).map_err(Failed::Sync)?;
         active.len = run.end();
-        lock(&self.shelf).insert(active.name, Shelved { len: active.len, current: true });
+        lock(&self.shelf).insert(active.name, Shelved { len: active.len, current: true, compacted: false });
         self.counters.entries.fetch_add(run.ends.len() as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -360,21 +369,15 @@ impl Writer {
         }
     }
 
-    fn drop_before(&mut self, day: Day) -> Result<Vec<FileName>, JournalError> {
-        self.active.retain(|&active_day, _| active_day >= day);
-        self.emergency.take_if(|active| active.name.day < day);
-        let names: Vec<FileName> = lock(&self.shelf).keys().filter(|name| name.day < day).copied().collect();
-        for name in &names {
-            let path = self.path(*name);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(JournalError::io("delete", &path, error));
-                }
-                _ => lock(&self.shelf).remove(name),
-            };
+    fn seal(&mut self, day: Day) -> Vec<FileName> {
+        self.active.remove(&day);
+        self.emergency.take_if(|active| active.name.day == day);
+        let names: Vec<FileName> = lock(&self.shelf).range(all_of(day)).map(|(name, _)| *name).collect();
+        if let Some(last) = names.last() {
+            let free = u32::try_from(names.len()).unwrap_or(u32::MAX);
+            self.sealed.insert(day, last.sequence.saturating_add(free));
         }
-        self.dir_file.sync_all().map_err(|e| JournalError::io("sync", &self.dir, e))?;
-        Ok(names)
+        names
     }
 
     fn path(&self, name: FileName) -> PathBuf {
@@ -386,6 +389,10 @@ impl Writer {
 enum Failed {
     Write(io::Error),
     Sync(io::Error),
+}
+
+fn all_of(day: Day) -> std::ops::RangeInclusive<FileName> {
+    FileName { day, sequence: 0 }..=FileName { day, sequence: u32::MAX }
 }
 
 fn encoded_len(entry: &Entry) -> u64 {

@@ -4,9 +4,12 @@
 //! Form, version 1, all integers little-endian:
 //!
 //! ```text
-//! at 0 and again at 4096   header: "STILLSJ\n", version u32, marker [8], zeros [8], CRC-32C of these 28 bytes
+//! at 0 and again at 4096   header: "STILLSJ\n", version u32, marker [8], batch [8], CRC-32C of these 28 bytes
 //! from 4128 on             entries: marker [8], payload length u32, kind u8, CRC-32C, payload
 //! ```
+//!
+//! The batch is zeros, or of a file that a compaction made the first and last number (u32 each) of all that it made:
+//! they contain every file of the day with a lower number, as soon as the last of them is there.
 //!
 //! The header stands twice, in different pages, because without its marker no entry can be found. An entry's
 //! CRC covers its own offset too, so that a block which the disk put in the wrong place is not taken for one.
@@ -74,11 +77,18 @@ impl std::str::FromStr for FileName {
     }
 }
 
+/// The numbers of the files that one compaction made; both 0 for files that took entries as they came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) first: u32,
+    pub(super) last: u32,
+}
+
 /// What a file's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Header {
-    /// A file of this version, with its marker.
-    Known(Marker),
+    /// A file of this version, with its marker and batch.
+    Known(Marker, Batch),
     /// A file of a later version.
     Newer(u32),
     /// Neither copy is whole.
@@ -94,16 +104,22 @@ pub(super) fn create(path: &Path, preallocated: u64) -> io::Result<(File, Marker
         let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
         rustix::fs::fallocate(&file, flags, 0, preallocated)?;
     }
+    write_header(&file, &marker, Batch::default())?;
+    file.sync_all()?;
+    Ok((file, marker))
+}
+
+/// Writes both copies of the header, not durably yet.
+pub(super) fn write_header(file: &File, marker: &Marker, batch: Batch) -> io::Result<()> {
     let mut header = Vec::with_capacity(HEADER_LEN);
     header.extend_from_slice(MAGIC);
     header.extend_from_slice(&VERSION.to_le_bytes());
-    header.extend_from_slice(&marker);
-    header.extend_from_slice(&[0; 8]);
+    header.extend_from_slice(marker);
+    header.extend_from_slice(&batch.first.to_le_bytes());
+    header.extend_from_slice(&batch.last.to_le_bytes());
     header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
     file.write_all_at(&header, 0)?;
-    file.write_all_at(&header, SECOND_HEADER)?;
-    file.sync_all()?;
-    Ok((file, marker))
+    file.write_all_at(&header, SECOND_HEADER)
 }
 
 /// Reads the header, from its second copy where the first is damaged.
@@ -122,7 +138,10 @@ pub(super) fn read_header(file: &File) -> io::Result<Header> {
             continue;
         }
         match u32::from_le_bytes(*version) {
-            VERSION => return Ok(Header::Known(*marker)),
+            VERSION => {
+                let number = |at: usize| body[at..].first_chunk().map_or(0, |raw| u32::from_le_bytes(*raw));
+                return Ok(Header::Known(*marker, Batch { first: number(20), last: number(24) }));
+            }
             version => newer = Header::Newer(version),
         }
     }
@@ -276,8 +295,8 @@ mod tests {
         let (file, marker) = create(&temp.path().join("x"), 1 << 16).expect("file");
         let len = file.metadata().expect("metadata").len();
         assert_eq!(len, FIRST_ENTRY);
-        for (at, expected) in [(9, Header::Known(marker)), (SECOND_HEADER + 9, Header::Damaged)] {
-            assert_eq!(read_header(&file).expect("header"), Header::Known(marker));
+        for (at, expected) in [(9, Header::Known(marker, Batch::default())), (SECOND_HEADER + 9, Header::Damaged)] {
+            assert_eq!(read_header(&file).expect("header"), Header::Known(marker, Batch::default()));
             file.write_all_at(&[7], at).expect("damage");
             assert_eq!(read_header(&file).expect("header"), expected);
         }

@@ -7,12 +7,16 @@
 //!    (`file` has the form), syncs each touched file once, then answers all.
 //! 3. [`Journal::replay`] gives it back, at least once: what could not be acknowledged may be there too, and an
 //!    entry written again after a failed sync may be there twice. In one file, entries come as they were taken.
-//! 4. [`Journal::drop_before`] deletes whole files when their day is past retention.
+//! 4. [`Journal::compact`] joins the files of a day and leaves out what nobody needs any more, which the owner of
+//!    each kind decides ([`Journal::set_owner`]); a day of which nothing is needed vanishes (`compact`).
 //!
 //! Files of an earlier run are never written to: each run starts files of its own, so that what a crash left
-//! unclear stays at the end of a file, where `replay` cuts it off. Joining small files is compaction's work.
+//! unclear stays at the end of a file, where `replay` cuts it off.
+//!
+//! Backup: copying the directory file by file, at any time, gives every entry that was durable when it began.
 
 mod commit;
+mod compact;
 mod file;
 mod replay;
 
@@ -22,13 +26,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use stills_model::time::Day;
 use tokio::sync::{Semaphore, oneshot};
 
 use commit::{Command, Counters, Request, Writer};
+pub use compact::Compacted;
 pub use file::{FileName, InvalidFileName};
 use file::{Header, read_header};
 pub use replay::{ReplayReport, Stretch};
@@ -46,6 +52,8 @@ pub struct JournalConfig {
     pub queued_bytes_max: u32,
     /// The size of the preallocated file that takes deletes on a full disk; 0: none.
     pub reserve_bytes: u64,
+    /// How long files stay that a compaction has replaced: longer than copying the directory takes.
+    pub retired_grace: Duration,
 }
 
 impl Default for JournalConfig {
@@ -56,6 +64,7 @@ impl Default for JournalConfig {
             queued_max: 1024,
             queued_bytes_max: 64 << 20,
             reserve_bytes: 1 << 20,
+            retired_grace: Duration::from_secs(3600),
         }
     }
 }
@@ -184,6 +193,8 @@ struct Shelved {
     len: u64,
     /// Written by this run: its end is exact, and nobody cuts it.
     current: bool,
+    /// Made by a compaction.
+    compacted: bool,
 }
 
 /// All files by name, shared by the writer and the readers. Locked for moments only, never across IO.
@@ -204,6 +215,13 @@ pub struct Journal {
     queue: Option<SyncSender<Command>>,
     queued_bytes: Arc<Semaphore>,
     writer: Option<JoinHandle<()>>,
+    owners: compact::Owners,
+    /// One compaction at a time.
+    compacting: Mutex<()>,
+    /// Held shared by replays, alone by the moment in which a compaction takes files away.
+    replaying: RwLock<()>,
+    /// Files that a compaction has replaced, and since when: deleted a while later.
+    retired: Mutex<Vec<(FileName, Instant)>>,
     #[cfg(test)]
     faults: Arc<commit::Faults>,
 }
@@ -213,21 +231,28 @@ impl Journal {
     /// files is checked by [`Journal::replay`].
     pub fn open(dir: &Path, config: JournalConfig) -> Result<(Self, OpenReport), JournalError> {
         fs::create_dir_all(dir).map_err(|e| JournalError::io("create", dir, e))?;
+        compact::remove_unnamed(dir).map_err(|e| JournalError::io("tidy", dir, e))?;
         let mut report = OpenReport::default();
-        let mut shelved = BTreeMap::new();
+        let (mut shelved, mut batches) = (BTreeMap::new(), BTreeMap::new());
         for name in list(dir)? {
             let path = dir.join(name.to_string());
             let opened = File::open(&path).and_then(|file| Ok((read_header(&file)?, file.metadata()?.len())));
             let (header, len) = opened.map_err(|e| JournalError::io("read", &path, e))?;
             match header {
-                Header::Known(_) => {}
+                Header::Known(_, batch) => drop(batches.insert(name, Some(batch))),
                 Header::Newer(version) => return Err(JournalError::Newer { path, version }),
-                Header::Damaged => report.unreadable.push(name),
+                Header::Damaged => {
+                    report.unreadable.push(name);
+                    batches.insert(name, None);
+                }
             }
-            report.bytes += len;
-            shelved.insert(name, Shelved { len, current: false });
+            let compacted = batches.get(&name).is_some_and(|batch| batch.is_some_and(|batch| batch.first > 0));
+            shelved.insert(name, Shelved { len, current: false, compacted });
         }
+        let retired = compact::contained(&batches);
+        shelved.retain(|name, _| !retired.contains(name));
         report.files = shelved.len();
+        report.bytes = shelved.values().map(|shelved| shelved.len).sum();
         let shelf = Arc::new(Mutex::new(shelved));
         let counters = Arc::new(Counters::default());
         let writer = Writer::new(dir, config.clone(), Arc::clone(&shelf), Arc::clone(&counters))?;
@@ -247,6 +272,10 @@ impl Journal {
             queue: Some(queue),
             queued_bytes,
             writer,
+            owners: compact::Owners::default(),
+            compacting: Mutex::default(),
+            replaying: RwLock::default(),
+            retired: Mutex::new(retired.into_iter().map(|name| (name, Instant::now())).collect()),
             #[cfg(test)]
             faults,
         };
@@ -290,13 +319,6 @@ impl Journal {
             TrySendError::Full(_) => JournalError::Full,
             TrySendError::Disconnected(_) => JournalError::Stopped,
         })
-    }
-
-    /// Deletes the files of all days before `day`, whole, and returns their names: their checkpoints can go too.
-    pub async fn drop_before(&self, day: Day) -> Result<Vec<FileName>, JournalError> {
-        let (answer, answered) = oneshot::channel();
-        self.send(Command::DropBefore { day, answer })?;
-        answered.await.map_err(|_| JournalError::Stopped)?
     }
 
     /// All files and how far each is durable.

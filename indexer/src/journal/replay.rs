@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::PoisonError;
 
 use super::file::{FIRST_ENTRY, FileName, Header, Scan, Step, read_header};
 use super::{Journal, JournalError, Position, Shelved, lock};
@@ -55,16 +56,15 @@ impl Journal {
         after: impl Fn(&FileName) -> u64,
         mut each: impl FnMut(Position, u8, &[u8]) -> ControlFlow<()>,
     ) -> Result<ReplayReport, JournalError> {
+        // No compaction takes a file away between listing and reading it.
+        let _turn = self.replaying.read().unwrap_or_else(PoisonError::into_inner);
         let mut report = ReplayReport::default();
         for Position { file: name, .. } in self.files() {
-            // Looked up anew: by now it may be longer, or dropped.
+            // Looked up anew: by now it may be longer.
             let Some(shelved) = lock(&self.shelf).get(&name).copied() else { continue };
             let path = self.dir.join(name.to_string());
-            match self.replay_file(name, shelved, after(&name), &mut each, &mut report) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !lock(&self.shelf).contains_key(&name) => {}
-                Err(error) => return Err(JournalError::io("read", &path, error)),
-            }
+            let replayed = self.replay_file(name, shelved, after(&name), &mut each, &mut report);
+            replayed.map_err(|error| JournalError::io("read", &path, error))?;
             if report.is_stopped {
                 break;
             }
@@ -84,7 +84,7 @@ impl Journal {
             return Ok(());
         }
         let file = File::open(self.dir.join(name.to_string()))?;
-        let Header::Known(marker) = read_header(&file)? else {
+        let Header::Known(marker, _) = read_header(&file)? else {
             report.damage(Stretch { file: name, offset: 0, len: shelved.len });
             return Ok(());
         };

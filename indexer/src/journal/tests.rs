@@ -11,6 +11,8 @@ use proptest::prelude::*;
 use super::file::{ENTRY_HEADER_LEN, FIRST_ENTRY};
 use super::*;
 
+mod compact;
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("runtime")
 }
@@ -286,21 +288,6 @@ fn deletes_are_taken_on_a_full_disk() {
     let (journal, report) = Journal::open(temp.path(), JournalConfig::default()).expect("journal");
     assert!(report.has_reserve);
     assert_eq!(payloads(&replay(&journal).0), [&expected[..], &["room again"]].concat());
-}
-
-#[test]
-fn days_are_dropped_whole() {
-    let temp = tempfile::tempdir().expect("directory");
-    let journal = open(temp.path());
-    append(&journal, (1..=4).map(|day| entry(day, 1, &[])).collect()).expect("append");
-    let dropped = runtime().block_on(journal.drop_before(Day(3))).expect("dropped");
-    assert_eq!(dropped.iter().map(|name| name.day.0).collect::<Vec<_>>(), [1, 2]);
-    assert_eq!(replay(&journal).0.iter().map(|entry| entry.day.0).collect::<Vec<_>>(), [3, 4]);
-    append(&journal, vec![entry(1, 1, &[])]).expect("late event");
-    drop(journal);
-    let journal = open(temp.path());
-    assert_eq!(replay(&journal).0.iter().map(|entry| entry.day.0).collect::<Vec<_>>(), [1, 3, 4]);
-    assert_eq!(journal.stats().files, 3);
 }
 
 #[test]

@@ -5,38 +5,45 @@
 //! 3. a scan finds the keyframes ([`scan`]); the result goes to the journal, then to the catalog as one batch;
 //! 4. the anchors are rendered ([`prerender`]) through the read path, and the recording is done.
 //!
+//! Beside it: [`upkeep`] from time to time, [`retention`] by age and of journal entries.
+//!
 //! Every step can be done again: after a crash the journal is replayed ([`replay`]) and the catalog's pending
 //! recordings go on where they were. A recording that keeps failing waits for its own turn and holds up nothing.
 
 mod prerender;
 mod queue;
 mod replay;
+mod retention;
 mod scan;
 mod upkeep;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use stills_model::event::{Event, EventKind};
-use stills_model::id::{RecordingId, Timeline};
+use stills_model::id::{RecordingId, Timeline, UserId};
 use stills_model::rendition::Rendition;
 use stills_model::thumb::MediaId;
-use stills_model::time::{DAY_MS, Timestamp};
+use stills_model::time::Timestamp;
 use thiserror::Error;
-use tokio::sync::RwLock;
+use tokio::sync::{Notify, RwLock};
 use tokio::task::JoinSet;
 
 use crate::catalog::{Catalog, CatalogError, Effects, Received};
 use crate::clock::Clock;
+use crate::config::pictures::PrerenderPolicy;
 use crate::decode::DecodePool;
+use crate::disk::Disk;
 use crate::journal::{Entry, Journal, JournalError, JournalStats, Space};
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::source::Source;
 use crate::threads::{CallError, Threads};
 use crate::thumbs::{ThumbError, Thumbs};
 
 use queue::{Job, Queue, Urgency};
+use retention::Retention;
 
 pub use replay::Replayed;
 
@@ -68,6 +75,16 @@ pub struct PrerenderConfig {
     pub anchors: Anchors,
     /// In which renditions.
     pub renditions: Vec<Rendition>,
+    /// When, for all users but those in `users`.
+    pub policy: PrerenderPolicy,
+    /// When, for single users.
+    pub users: BTreeMap<UserId, PrerenderPolicy>,
+}
+
+impl PrerenderConfig {
+    fn policy(&self, user: UserId) -> PrerenderPolicy {
+        self.users.get(&user).copied().unwrap_or(self.policy)
+    }
 }
 
 /// Which keyframes are rendered ahead of time.
@@ -100,7 +117,9 @@ pub struct Parts {
     /// Ground state.
     pub journal: Arc<Journal>,
     /// What is derived from it.
-    pub catalog: Arc<Catalog>,
+    pub catalog: Arc<Live<Catalog>>,
+    /// Whether there is room for events and for rendering ahead.
+    pub disk: Arc<Disk>,
     /// The read path, for rendering ahead and for forgetting.
     pub thumbs: Thumbs,
     /// Decoders, for scans.
@@ -130,6 +149,9 @@ pub enum SubmitError {
     /// The inbox is full.
     #[error("too many events are waiting")]
     Full,
+    /// The disk takes no more.
+    #[error("the disk is full or fails")]
+    NoSpace,
     /// The journal or the catalog failed.
     #[error("{0}")]
     Failed(String),
@@ -139,6 +161,7 @@ impl From<JournalError> for SubmitError {
     fn from(error: JournalError) -> Self {
         match error {
             JournalError::Full => Self::Full,
+            JournalError::NoSpace { .. } => Self::NoSpace,
             other => Self::Failed(other.to_string()),
         }
     }
@@ -170,8 +193,9 @@ struct Inner {
     queue: Queue,
     /// Where scans of growing media can go on. Memory only: after a restart such a media is scanned from its start.
     resumes: moka::sync::Cache<Place, Arc<[u8]>>,
-    /// The configured number, which SIGHUP may replace.
-    retention_days: AtomicU32,
+    retention: Retention,
+    /// Told when retention changes: what is past it need not wait for the next round.
+    retention_changed: Notify,
     /// Held shared from the journal's append to the catalog's apply, and alone while the checkpoint is read: so
     /// that everything up to a checkpoint is applied.
     in_between: RwLock<()>,
@@ -183,16 +207,28 @@ impl Pipeline {
     /// # Errors
     /// When the journal cannot be read or the catalog fails.
     pub async fn open(parts: Parts, config: PipelineConfig) -> Result<(Self, Replayed), SubmitError> {
-        let retention_days = AtomicU32::new(config.retention_days);
-        let (queue, in_between) = (Queue::default(), RwLock::default());
+        let retention = Retention::new(config.retention_days, parts.clock.clone());
+        retention::own_entries(&parts.journal, &parts.catalog, &retention);
+        let (queue, in_between, retention_changed) = (Queue::default(), RwLock::default(), Notify::new());
         let weigh = |_: &Place, resume: &Arc<[u8]>| u32::try_from(resume.len()).unwrap_or(u32::MAX);
         let resumes = moka::sync::Cache::builder().max_capacity(RESUMES_BYTES_MAX).weigher(weigh).build();
-        let pipeline = Self(Arc::new(Inner { parts, config, queue, resumes, retention_days, in_between }));
-        let replayed = pipeline.replay().await?;
-        for (timeline, recording) in pipeline.write(|catalog, _| catalog.pending()).await? {
-            pipeline.0.queue.push(Urgency::Backfill, Job::Scan { timeline, recording });
-        }
+        let pipeline = Inner { parts, config, queue, resumes, retention, retention_changed, in_between };
+        let pipeline = Self(Arc::new(pipeline));
+        let replayed = pipeline.catch_up().await?;
         Ok((pipeline, replayed))
+    }
+
+    /// Replays what the catalog has not seen, and queues what is left to do: at the start, and after the catalog was
+    /// opened anew.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or the catalog fails.
+    pub(crate) async fn catch_up(&self) -> Result<Replayed, SubmitError> {
+        let replayed = self.replay().await?;
+        for (timeline, recording) in self.write(|catalog, _| catalog.pending()).await? {
+            self.0.queue.push(Urgency::Backfill, Job::Scan { timeline, recording });
+        }
+        Ok(replayed)
     }
 
     /// Starts the tasks that work off the queue; they end when `tasks` is shut down.
@@ -201,6 +237,7 @@ impl Pipeline {
             let pipeline = self.clone();
             tasks.spawn(async move {
                 loop {
+                    pipeline.0.parts.disk.until_well().await;
                     let job = pipeline.0.queue.next().await;
                     pipeline.run(&job).await;
                     pipeline.0.queue.done(&job);
@@ -223,8 +260,7 @@ impl Pipeline {
 
     async fn take(&self, events: Vec<Event>) -> Result<Submitted, SubmitError> {
         let accepted = events.len();
-        let now = self.0.parts.clock.now();
-        let kept: Vec<Event> = events.into_iter().filter(|event| !self.is_past_retention(event, now)).collect();
+        let kept: Vec<Event> = events.into_iter().filter(|event| !self.0.retention.is_past(event)).collect();
         let n_kept = kept.len();
         let fresh = self
             .write(move |catalog, now| {
@@ -241,8 +277,15 @@ impl Pipeline {
         if !fresh.is_empty() {
             let _between = self.0.in_between.read().await;
             let deletes_only = fresh.iter().all(|event| !matches!(event.kind, EventKind::Available(_)));
+            // Deletes make room; everything else must leave it to them.
+            if !deletes_only && !self.0.parts.disk.is_well() {
+                return Err(SubmitError::NoSpace);
+            }
             let space = if deletes_only { Space::Reserved } else { Space::Ordinary };
-            self.0.parts.journal.append(fresh.iter().map(journal_entry).collect(), space).await?;
+            let now = self.0.parts.clock.now();
+            let entries = fresh.iter().map(|event| journal_entry(event, now)).collect();
+            let appended = self.0.parts.journal.append(entries, space).await;
+            appended.inspect_err(|_| self.0.parts.disk.suspect())?;
             duplicates += self.apply(fresh).await?;
         }
         self.0.parts.metrics.events("new", (accepted - duplicates) as u64);
@@ -324,14 +367,18 @@ impl Pipeline {
         }
     }
 
-    /// Replaces the number of days after which events are ignored; 0: none are.
+    /// Replaces the number of days after which recordings go and their events are ignored; 0: never.
     pub fn set_retention_days(&self, days: u32) {
-        self.0.retention_days.store(days, Ordering::Relaxed);
+        self.0.retention.set_days(days);
+        self.0.retention_changed.notify_one();
     }
 
     /// Queues the rendering of listed pictures that are not stored, below all other work. Over the bound they
     /// are left to be rendered when they are asked for.
     pub fn request_listed(&self, timeline: Timeline, rendition: Rendition, instants: Vec<Timestamp>) {
+        if self.0.config.prerender.policy(timeline.user) == PrerenderPolicy::None {
+            return;
+        }
         self.0.queue.push(Urgency::Backfill, Job::Listed { timeline, rendition, instants: instants.into() });
     }
 
@@ -345,31 +392,25 @@ impl Pipeline {
         self.0.queue.len()
     }
 
-    fn is_past_retention(&self, event: &Event, now: Timestamp) -> bool {
-        let EventKind::Available(available) = &event.kind else { return false };
-        let last = available.end.unwrap_or(available.start);
-        let days = self.0.retention_days.load(Ordering::Relaxed);
-        days > 0 && now.since_ms(last) > i64::from(days) * DAY_MS
-    }
-
     /// Makes a catalog call that may wait behind other writers.
     async fn write<T, F>(&self, call: F) -> Result<T, SubmitError>
     where
         T: Send + 'static,
         F: FnOnce(&Catalog, Timestamp) -> Result<T, CatalogError> + Send + 'static,
     {
-        let (catalog, now) = (Arc::clone(&self.0.parts.catalog), self.0.parts.clock.now());
+        let (catalog, now) = (self.0.parts.catalog.get_within(WRITE_DEADLINE).await, self.0.parts.clock.now());
+        let catalog = catalog.ok_or_else(|| SubmitError::Failed("the catalog is being opened".to_owned()))?;
         let answer = self.0.parts.threads.call(WRITE_DEADLINE, move || call(&catalog, now)).await?;
         answer.map_err(SubmitError::from)
     }
 }
 
-fn journal_entry(event: &Event) -> Entry {
-    // A recording's events lie with its day; a delete lies with the day it was made, no earlier than what it hits
-    // (clocks before 1970 are wrong, and the journal has no days for them).
+fn journal_entry(event: &Event, now: Timestamp) -> Entry {
+    // A recording's events lie with its day. A delete lies with the day it came or the one it speaks of, whichever is
+    // later: as long as its day is kept, so is it.
     let day = match &event.kind {
         EventKind::Available(available) => available.start.day(),
-        _ => Timestamp::from_ms((event.order.time_ns / 1_000_000).max(0)).day(),
+        _ => Timestamp::from_ms((event.order.time_ns / 1_000_000).max(0)).day().max(now.day()),
     };
     Entry { day, kind: entry_kind::EVENT, payload: event.encode() }
 }

@@ -16,6 +16,7 @@ use stills_model::time::{Span, Timestamp};
 use super::queue::{Job, Queue};
 use super::{Anchors, Pipeline};
 use crate::catalog::Located;
+use crate::config::pictures::PrerenderPolicy;
 use crate::thumbs::ThumbError;
 
 /// The pause after the decoders or the stores had no room: what is stored by then is not rendered again.
@@ -55,6 +56,7 @@ impl Pipeline {
         let indexed = row.filter(|row| !row.removed && row.to_prerender).and_then(|row| row.indexed);
         let Some(indexed) = indexed else { return Turn::Done };
         let instants = match self.0.config.prerender.anchors {
+            _ if self.0.config.prerender.policy(timeline.user) != PrerenderPolicy::All => Vec::new(),
             Anchors::Every(interval_ms) => anchors_of(&indexed.span, interval_ms),
             Anchors::EveryKeyframe => self.keyframe_instants(timeline, indexed.media, indexed.span.start).await,
             Anchors::Off => Vec::new(),
@@ -110,7 +112,9 @@ impl Pipeline {
         // One keyframe may answer for several instants.
         let distinct: BTreeMap<(MediaId, i64), Located> =
             located.into_iter().flatten().map(|located| ((located.media, located.at_ms), located)).collect();
-        for located in distinct.into_values() {
+        // Most of a page that is listed again is stored: one look for all of them.
+        let missing = self.0.parts.thumbs.not_stored(distinct.into_values().collect(), renditions).await?;
+        for located in missing {
             match self.0.parts.thumbs.ensure(&located, renditions).await {
                 Ok(_) => {}
                 Err(ThumbError::Fault(fault)) if fault.kind == FaultKind::Busy => return Err(ThumbError::Busy),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use stills_model::event::Event;
 
+use super::retention::Retention;
 use super::{Pipeline, SubmitError, entry_kind};
 use crate::catalog::{Catalog, CatalogError, Effects, Finished};
 use crate::journal::{FileName, Journal, Position};
@@ -21,6 +22,8 @@ use stills_model::time::Timestamp;
 pub struct Replayed {
     /// Events applied.
     pub n_events: u64,
+    /// Of these, those left out because their recordings are past retention.
+    pub n_past: u64,
     /// Scan results taken.
     pub n_finished: u64,
     /// Entries that could not be understood; they stay in the journal.
@@ -45,10 +48,11 @@ fn decode_positions(text: &[u8]) -> HashMap<FileName, u64> {
 impl Pipeline {
     /// Applies what the catalog has not seen.
     pub(super) async fn replay(&self) -> Result<Replayed, SubmitError> {
-        let (catalog, journal) = (Arc::clone(&self.0.parts.catalog), Arc::clone(&self.0.parts.journal));
-        let now = self.0.parts.clock.now();
+        let (catalog, journal) = (self.0.parts.catalog.get(), Arc::clone(&self.0.parts.journal));
+        let catalog = catalog.ok_or_else(|| SubmitError::Failed("the catalog is not open".to_owned()))?;
+        let (now, retention) = (self.0.parts.clock.now(), self.0.retention.clone());
         // A thread of its own: a rebuild may take minutes, and look-ups go on meanwhile.
-        let done = tokio::task::spawn_blocking(move || replay_all(&catalog, &journal, now));
+        let done = tokio::task::spawn_blocking(move || replay_all(&catalog, &journal, &retention, now));
         let (replayed, purge) = done.await.map_err(|error| SubmitError::Failed(error.to_string()))??;
         self.follow(Effects { scan: Vec::new(), purge }).await;
         Ok(replayed)
@@ -58,6 +62,7 @@ impl Pipeline {
 fn replay_all(
     catalog: &Catalog,
     journal: &Journal,
+    retention: &Retention,
     now: Timestamp,
 ) -> Result<(Replayed, Vec<(Timeline, MediaId)>), SubmitError> {
     let applied = catalog.checkpoint()?.map(|text| decode_positions(&text)).unwrap_or_default();
@@ -72,7 +77,7 @@ fn replay_all(
                 if entry != kind {
                     return ControlFlow::Continue(());
                 }
-                match apply_entry(catalog, kind, payload, now, &mut replayed) {
+                match apply_entry(catalog, retention, (kind, payload), now, &mut replayed) {
                     Ok(media) => {
                         purge.extend(media);
                         ControlFlow::Continue(())
@@ -94,8 +99,8 @@ fn replay_all(
 
 fn apply_entry(
     catalog: &Catalog,
-    kind: u8,
-    payload: &[u8],
+    retention: &Retention,
+    (kind, payload): (u8, &[u8]),
     now: Timestamp,
     replayed: &mut Replayed,
 ) -> Result<Vec<(Timeline, MediaId)>, CatalogError> {
@@ -105,6 +110,10 @@ fn apply_entry(
             return Ok(Vec::new());
         };
         replayed.n_events += 1;
+        if retention.is_past(&event) {
+            replayed.n_past += 1;
+            return Ok(Vec::new());
+        }
         return Ok(catalog.replay(&event, now)?.purge);
     }
     let Ok(finished) = Finished::decode(payload) else {

@@ -1,14 +1,18 @@
-//! What the pipeline does from time to time: expiry, removal that a crash interrupted, checkpoints, silent and lost media.
+//! What the pipeline does from time to time: expiry, room in the disk cache, removal that a crash interrupted, checkpoints, silent and lost media.
 
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::queue::{Job, Urgency};
+use super::retention::Rounds;
 use super::{Pipeline, replay};
 
 /// How often recordings are looked for whose time is over.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often recordings past retention and journal files worth joining are looked for.
+const RETIRE_EVERY: Duration = Duration::from_secs(600);
 
 /// How often the catalog's place in the journal is noted; at most this much is replayed after a crash.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
@@ -23,7 +27,20 @@ impl Pipeline {
         tasks.spawn(async move {
             loop {
                 pipeline.expire().await;
+                pipeline.0.parts.thumbs.make_room().await;
                 tokio::time::sleep(EXPIRE_EVERY).await;
+            }
+        });
+        let pipeline = self.clone();
+        tasks.spawn(async move {
+            let mut rounds = Rounds::default();
+            loop {
+                pipeline.retire().await;
+                pipeline.compact(&mut rounds).await;
+                tokio::select! {
+                    () = tokio::time::sleep(RETIRE_EVERY) => {}
+                    () = pipeline.0.retention_changed.notified() => {}
+                }
             }
         });
         let pipeline = self.clone();
@@ -142,6 +159,10 @@ impl Pipeline {
 
     /// Notes how far the journal is applied, so that the next start replays only what comes after.
     pub async fn checkpoint(&self) {
+        if self.0.parts.catalog.is_partial() {
+            // Not everything in the journal is applied.
+            return;
+        }
         let positions = {
             let _alone = self.0.in_between.write().await;
             self.0.parts.journal.files()

@@ -33,6 +33,8 @@ use crate::cache::{CacheError, DiskCache};
 use crate::catalog::{Catalog, CatalogError, Located, Missing};
 use crate::clock::Clock;
 use crate::decode::{Class, DecodePool};
+use crate::disk::Disk;
+use crate::live::Live;
 use crate::metrics::{CacheTier, Metrics};
 use crate::source::Source;
 use crate::threads::{CallError, Threads};
@@ -63,6 +65,9 @@ pub enum ThumbError {
     /// Our own store cannot answer.
     #[error("the store cannot answer: {0}")]
     Store(String),
+    /// What is known of recordings is being put together again.
+    #[error("the catalog is being rebuilt")]
+    Rebuilding,
     /// Too many look-ups are waiting.
     #[error("too many look-ups are waiting")]
     Busy,
@@ -109,9 +114,11 @@ pub struct Picture {
 #[derive(Debug)]
 pub struct Parts {
     /// Which keyframe answers.
-    pub catalog: Arc<Catalog>,
+    pub catalog: Arc<Live<Catalog>>,
     /// Stored pictures.
-    pub cache: Arc<DiskCache>,
+    pub cache: Arc<Live<DiskCache>>,
+    /// Whether pictures may be stored.
+    pub disk: Arc<Disk>,
     /// Decoders.
     pub pool: Arc<DecodePool>,
     /// Media.
@@ -180,7 +187,7 @@ impl Thumbs {
         T: Send + 'static,
         F: FnOnce(&Catalog) -> Result<T, CatalogError> + Send + 'static,
     {
-        let catalog = Arc::clone(&self.0.parts.catalog);
+        let catalog = self.catalog().await?;
         let answer = self.0.parts.threads.call(LOOKUP_DEADLINE, move || call(&catalog)).await?;
         answer.map_err(ThumbError::from)
     }
@@ -192,7 +199,11 @@ impl Thumbs {
     pub async fn locate(&self, timeline: Timeline, instant: Timestamp) -> Result<Located, ThumbError> {
         let now = self.0.parts.clock.now();
         let located = self.ask(move |catalog| catalog.locate(timeline, instant, now)).await?;
-        let located = located.map_err(ThumbError::Missing)?;
+        let located = located.map_err(|missing| match self.0.parts.catalog.is_partial() {
+            // It may be among what is not there yet.
+            true => ThumbError::Rebuilding,
+            false => ThumbError::Missing(missing),
+        })?;
         if located.expires_at.is_some_and(|expires_at| expires_at <= now) {
             return Err(ThumbError::Missing(Missing::Deleted));
         }
@@ -252,6 +263,16 @@ impl Thumbs {
         Ok(Picture { body: rendered, etag: key.etag(), origin: Origin::Rendered })
     }
 
+    /// The disk cache, for what cannot do without.
+    fn cache(&self) -> Result<Arc<DiskCache>, ThumbError> {
+        self.0.parts.cache.get().ok_or_else(|| ThumbError::Store("the disk cache is being opened".to_owned()))
+    }
+
+    /// The catalog, waited for while it is opened anew.
+    async fn catalog(&self) -> Result<Arc<Catalog>, ThumbError> {
+        self.0.parts.catalog.get_within(LOOKUP_DEADLINE).await.ok_or(ThumbError::Rebuilding)
+    }
+
     /// The stored picture of a key, or what it takes to render it: one call of the store either way.
     async fn seek(&self, key: ThumbKey, located: &Located) -> Result<Sought, ThumbError> {
         let etag = key.etag();
@@ -261,12 +282,11 @@ impl Thumbs {
             return Ok(Sought::Stored(Picture { body, etag, origin: Origin::Hot }));
         }
         metrics.cache_request(CacheTier::Hot, false);
-        let (cache, catalog) = (Arc::clone(&self.0.parts.cache), Arc::clone(&self.0.parts.catalog));
-        let located = located.clone();
+        let (cache, catalog, located) = (self.0.parts.cache.get(), self.catalog().await?, located.clone());
         let look = move || {
-            let as_of = cache.n_puts();
+            let as_of = cache.as_ref().map_or(0, |cache| cache.n_puts());
             // A cache that cannot answer costs a render, never an answer.
-            let body = cache.get(&key).unwrap_or_else(|error| {
+            let body = cache.and_then(|cache| cache.get(&key).transpose()).transpose().unwrap_or_else(|error| {
                 tracing::warn!(%error, "the disk cache cannot answer");
                 None
             });
@@ -286,16 +306,35 @@ impl Thumbs {
     /// The picture that another flight stored after its caller had looked for it and before the caller's own flight
     /// began. Looked at by the flight, so that no two of them render one picture. `as_of` are the puts before the look.
     async fn landed(&self, key: ThumbKey, as_of: u64) -> Option<Bytes> {
-        if self.0.parts.cache.n_puts() == as_of {
+        let cache = self.0.parts.cache.get();
+        if cache.as_ref().is_some_and(|cache| cache.n_puts() == as_of) {
             return None;
         }
         if let Some(body) = self.0.hot.get(&key) {
             return Some(body);
         }
-        let cache = Arc::clone(&self.0.parts.cache);
+        let cache = cache?;
         let read = self.0.parts.threads.call(LOOKUP_DEADLINE, move || cache.get(&key)).await;
         // What cannot be read is rendered; whoever looked first has logged why.
         read.ok()?.ok()?
+    }
+
+    /// Of these keyframes, those that lack a stored picture in one of the renditions.
+    ///
+    /// # Errors
+    /// [`ThumbError::Busy`] when too much waits, [`ThumbError::Store`] while there is no disk cache.
+    pub async fn not_stored(
+        &self,
+        located: Vec<Located>,
+        renditions: &[Rendition],
+    ) -> Result<Vec<Located>, ThumbError> {
+        let (cache, renditions) = (self.cache()?, renditions.to_vec());
+        let is_missing = move |located: &Located| {
+            let mut keys = renditions.iter().map(|rendition| key_of(located, *rendition));
+            keys.any(|key| !cache.contains(&key).unwrap_or(false))
+        };
+        let filter = move || located.into_iter().filter(is_missing).collect();
+        Ok(self.0.parts.threads.call(LOOKUP_DEADLINE, filter).await?)
     }
 
     /// Makes sure that the pictures of a keyframe are stored, rendering those that are not with one decode.
@@ -304,9 +343,9 @@ impl Thumbs {
     /// # Errors
     /// [`ThumbError::Fault`] when they cannot be made.
     pub async fn ensure(&self, located: &Located, renditions: &[Rendition]) -> Result<usize, ThumbError> {
-        let (cache, keys) = (Arc::clone(&self.0.parts.cache), renditions.to_vec());
+        let (cache, keys) = (self.cache()?, renditions.to_vec());
         let keys: Vec<ThumbKey> = keys.into_iter().map(|rendition| key_of(located, rendition)).collect();
-        let (catalog, place) = (Arc::clone(&self.0.parts.catalog), located.clone());
+        let (catalog, place) = (self.catalog().await?, located.clone());
         let look = move || {
             let as_of = cache.n_puts();
             let is_missing = |key: &ThumbKey| !cache.contains(key).unwrap_or(false);
@@ -345,7 +384,7 @@ impl Thumbs {
         recording: RecordingId,
         media: MediaId,
     ) -> Result<(), ThumbError> {
-        let (cache, renditions) = (Arc::clone(&self.0.parts.cache), self.0.parts.prerendered.clone());
+        let (cache, renditions) = (self.cache()?, self.0.parts.prerendered.clone());
         let list = move || {
             // What is listed must be servable in every rendition that is promised ahead of time.
             let mut stored: Option<BTreeSet<i64>> = None;
@@ -362,9 +401,21 @@ impl Thumbs {
         self.ask(move |catalog| catalog.note_gone(&timeline, &recording, media, &stored, now)).await
     }
 
+    /// Lets the disk cache make room for what comes next; pictures in hot memory count as read. Once at a time.
+    pub async fn make_room(&self) {
+        let (Some(cache), this) = (self.0.parts.cache.get(), self.clone()) else { return };
+        // May take seconds, which no look-up should wait for.
+        let made = tokio::task::spawn_blocking(move || cache.evict_ahead(|key| this.0.hot.contains_key(key)));
+        match made.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the disk cache could not make room"),
+            Err(error) => tracing::error!(%error, "the disk cache could not make room"),
+        }
+    }
+
     /// How many volumes the disk cache has evicted so far.
     pub fn n_evicted(&self) -> u64 {
-        self.0.parts.cache.stats().evicted_volumes
+        self.0.parts.cache.get().map_or(0, |cache| cache.stats().evicted_volumes)
     }
 
     /// Forgets all pictures of these media: from memory and from the disk, before this returns.
@@ -379,7 +430,7 @@ impl Thumbs {
             }
         }
         for some in media.chunks(PURGED_PER_CALL) {
-            let (cache, some) = (Arc::clone(&self.0.parts.cache), some.to_vec());
+            let (cache, some) = (self.cache()?, some.to_vec());
             let remove = move || cache.remove_many(&some);
             let removed = self.0.parts.threads.call(PURGE_DEADLINE, remove).await?;
             removed.map_err(|error| ThumbError::Store(error.to_string()))?;

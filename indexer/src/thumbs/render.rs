@@ -96,7 +96,7 @@ impl Thumbs {
         let outcome = rendered.as_ref().map(|_| ()).map_err(|fault| fault.kind);
         self.0.parts.metrics.render(class.name(), outcome, began.elapsed());
         match rendered {
-            Ok((pictures, luma)) => Ok((self.store(located, renditions, pictures).await?, luma)),
+            Ok((pictures, luma)) => Ok((self.store(located, renditions, pictures, class).await?, luma)),
             Err(fault) => {
                 if fault.kind == FaultKind::Gone {
                     self.set_gone(located).await;
@@ -174,24 +174,40 @@ impl Thumbs {
         plan.await.unwrap_or_else(|error| Err(Fault::new(FaultKind::Internal, error.to_string())))
     }
 
-    async fn store(&self, located: &Located, renditions: &[Rendition], pictures: Vec<Bytes>) -> Result<Bytes, Fault> {
+    async fn store(
+        &self,
+        located: &Located,
+        renditions: &[Rendition],
+        pictures: Vec<Bytes>,
+        class: Class,
+    ) -> Result<Bytes, Fault> {
         let first = pictures.first().cloned();
         let keyed: Vec<_> = renditions.iter().map(|rendition| key_of(located, *rendition)).zip(pictures).collect();
-        for (key, body) in &keyed {
+        let is_asked = class == Class::Interactive;
+        // What nobody has asked for must not push out of memory what somebody did.
+        for (key, body) in keyed.iter().filter(|_| is_asked) {
             self.0.hot.insert(*key, body.clone());
         }
-        let (cache, catalog) = (Arc::clone(&self.0.parts.cache), Arc::clone(&self.0.parts.catalog));
+        let (cache, catalog, disk) =
+            (self.0.parts.cache.get(), self.0.parts.catalog.get(), Arc::clone(&self.0.parts.disk));
         let Located { timeline, media, recording, .. } = located.clone();
         let put = move || {
-            let stored = keyed.iter().try_for_each(|(key, body)| cache.put(key, body));
-            // A picture that cannot be stored is still a picture.
-            if let Err(error) = stored {
-                tracing::warn!(%error, "a picture could not be stored");
+            // What can be rendered again must not take the last room.
+            if let Some(cache) = cache.filter(|_| disk.is_well()) {
+                let put = |(key, body): &(_, Bytes)| match is_asked {
+                    true => cache.put(key, body),
+                    false => cache.put_unasked(key, body),
+                };
+                // A picture that cannot be stored is still a picture.
+                if let Err(error) = keyed.iter().try_for_each(put) {
+                    disk.suspect();
+                    tracing::warn!(%error, "a picture could not be stored");
+                }
             }
+            // While the catalog is being opened nobody deletes.
+            let Some(catalog) = catalog else { return Ok(true) };
             let row = catalog.row(&timeline, &recording);
-            row.map(|row| {
-                row.is_some_and(|row| !row.removed && row.indexed.is_some_and(|indexed| indexed.media == media))
-            })
+            row.map(|row| row.is_some_and(|row| !row.removed && row.indexed.is_some_and(|at| at.media == media)))
         };
         match self.0.parts.threads.call(LOOKUP_DEADLINE, put).await {
             // A delete that came during the render has purged before we stored: what was stored goes again.

@@ -68,6 +68,7 @@ impl From<ThumbError> for Problem {
             ThumbError::Missing(missing) => missing.into(),
             ThumbError::Fault(fault) => fault.into(),
             ThumbError::Busy => Self::new(Kind::Busy, "too many look-ups are waiting"),
+            ThumbError::Rebuilding => Self::new(Kind::Unavailable, "what is known of recordings is being rebuilt"),
             ThumbError::Store(internal) => {
                 tracing::error!(error = internal, "the store cannot answer");
                 Self::new(Kind::Unavailable, "the store cannot answer at present")
@@ -95,6 +96,7 @@ impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::Full => Self::new(Kind::Busy, "the inbox is full"),
+            SubmitError::NoSpace => Self::new(Kind::Unavailable, "there is no room for events; send them again later"),
             SubmitError::Failed(internal) => {
                 tracing::error!(error = internal, "events could not be kept");
                 Self::new(Kind::Unavailable, "the events could not be kept; send them again")

@@ -24,6 +24,7 @@ pub mod setup;
 pub mod signed;
 pub mod site;
 pub mod stills;
+pub mod tmpfs;
 pub mod token;
 pub mod wait;
 

@@ -326,11 +326,9 @@ async fn what_is_not_signed_is_refused_in_the_same_form() {
 #[tokio::test]
 async fn too_much_at_once_is_told_apart() {
     let stills = start().await;
-    let rate = Rate { frames: 25, seconds: 1 };
-    let recipe = Recipe { width: 640, height: 480, rate, gop: 250, duration_ms: 10_000, ..Recipe::default() };
-    let footage = cached(&recipe).expect("footage");
+    let footage = smooth();
     stills.record(&Camera::first(), "r-1", span(&footage), &footage.path).await;
-    let page = json!({"EndTimestamp": START + 2500, "SamplingInterval": 200, "Format": "PNG"});
+    let page = json!({"EndTimestamp": START + 5000, "SamplingInterval": 210});
     let calls = vec![images(&page); 20];
     let asked = json!({"endpoint": format!("http://{}", stills.address()), "calls": calls, "at_once": 20});
     let outcomes = python::run("aws.py", &asked).await.as_array().expect("outcomes").clone();

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use e2e::harness::stills::thumb;
-use e2e::harness::{Camera, START, Search, Setup, wait};
+use e2e::harness::stills::{listed, thumb};
+use e2e::harness::{Camera, DEVICE, OTHER_USER, START, Search, Setup, USER, event, token, wait};
 use reqwest::Method;
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::fixtures::{check_picture, first_minute, span};
+
+const THIRD_USER: &str = "627d8ca8297a3d00019e2abd";
 
 #[tokio::test]
 async fn every_window_shows_the_one_picture() {
@@ -128,6 +131,38 @@ async fn every_keyframe_can_be_rendered_ahead_in_several_sizes() {
         stills.get(&target.replace("w320-h240", "w160-h120")).await.expect(200);
     }
     assert_eq!(stills.renders().await, 30.0);
+}
+
+/// `all`, `viewed` and `none`, for all users and for one.
+#[tokio::test]
+async fn who_has_pictures_made_ahead_is_configured() {
+    let viewer = Camera::of(OTHER_USER, DEVICE);
+    let stills = Setup::new()
+        .set("prerender.interval", "\"10s\"")
+        .set("prerender.policy", "\"none\"")
+        .set(&format!("prerender.users.{OTHER_USER}"), "\"viewed\"")
+        .set(&format!("prerender.users.{THIRD_USER}"), "\"all\"")
+        .start()
+        .await;
+    let minute = first_minute();
+    let users = json!({"user_id": [USER, OTHER_USER, THIRD_USER]});
+    let everyone = token::hs256(&token::claims_with("recordings:write thumbnails:read", &users));
+    let third = Camera::of(THIRD_USER, DEVICE);
+    for camera in [&Camera::first(), &viewer, &third] {
+        let url = stills.place(camera, &minute.path, "r-1");
+        let event = event::available(camera, "r-1", span(&minute), &url);
+        stills.send_as(&everyone, &[event]).await.expect(202);
+    }
+    wait::until("one user's are rendered", async || stills.renders().await == 7.0).await;
+    wait::until("at rest", async || stills.metrics().await.sum("stills_pipeline_backlog", &[]) == 0.0).await;
+    assert_eq!(stills.renders().await, 7.0, "one user's, and nobody else's");
+    for (camera, n_rendered) in [(&Camera::first(), 7.0), (&viewer, 14.0)] {
+        let listing = stills.get_as(&everyone, &Search::new(camera, span(&minute), 10_000).target()).await;
+        assert_eq!(listed(&listing).len(), 7);
+        wait::until("what is viewed is rendered", async || stills.renders().await == n_rendered).await;
+        wait::until("at rest", async || stills.metrics().await.sum("stills_pipeline_backlog", &[]) == 0.0).await;
+        assert_eq!(stills.renders().await, n_rendered);
+    }
 }
 
 #[tokio::test]

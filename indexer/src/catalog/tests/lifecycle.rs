@@ -145,3 +145,20 @@ fn a_recording_goes_when_its_time_is_over_and_does_not_come_back() {
     events.iter().for_each(|event| drop(catalog.replay(event, at(95_000)).expect("replay")));
     assert_eq!((visible(&catalog).2, catalog.pending().expect("pending").len()), (0, 0));
 }
+
+/// What ends right at midnight and what begins a seam later are one coverage, whichever day is asked.
+#[test]
+fn a_seam_may_begin_at_midnight() {
+    let dir = tempfile::tempdir().expect("dir");
+    let catalog = open(&dir);
+    // Midnight is at 60 s; the second has no keyframe of its own.
+    for (n, start, len, instants) in [(1, 30_000, 30_000, &[6_900][..]), (2, 61_000, 5_000, &[])] {
+        let event = event(1, usize::from(n), available(n, start, Some(len)));
+        catalog.apply(&event, NOW).expect("apply");
+        catalog.finish(&scanned(&event, n, start, 1, instants, len), NOW).expect("finish");
+    }
+    for asked in [60_000, 60_999, 61_000, 66_000] {
+        let located = catalog.locate(timeline(1), at(asked), NOW).expect("locate");
+        assert_eq!(located.map(|located| located.timestamp), Ok(at(36_900)), "at {asked}");
+    }
+}
