@@ -7,6 +7,7 @@
 //! <data>/jobs/             jobs in a journal of their own, and their results; ground state
 //! <data>/catalog/          derived from the journal
 //! <data>/cache/            pictures in volumes and where they are, derived
+//! <data>/admin             where the admin listener of the server is that runs on it
 //! <data>/ballast           room that is let go when the disk is full
 //! <data>/tmp/              media read whole, in files without a name; emptied at start
 //! ```

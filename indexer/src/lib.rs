@@ -1,8 +1,8 @@
 //! The library behind both programs: recording events in, keyframe indexes and thumbs out.
 //!
-//! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`, `run → images → {uploads, decode}`: leaves never
-//! import each other, only `thumbs`, `images`, `pipeline` and, for media that callers name, `clips` compose them. `recovery`
-//! looks after the stores while they run.
+//! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`, `run → images → {uploads, decode}`,
+//! `run → clips → {source, decode}`: leaves never import each other, only `thumbs`, `images`, `clips` and `pipeline`
+//! compose them, and `jobs` on top of `clips`. `recovery` looks after the stores while they run.
 
 pub mod config;
 mod recovery;
@@ -25,6 +25,7 @@ pub mod disk;
 pub mod journal;
 pub mod layout;
 pub mod live;
+pub mod maintain;
 mod marker;
 pub mod source;
 pub mod uploads;

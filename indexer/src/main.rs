@@ -1,4 +1,4 @@
-//! `stills-indexer`: the write path alone, without serving. Arguments, configuration, logging, run, exit code.
+//! `stills-indexer`: the write path alone, without serving, and commands about what is stored. Arguments, configuration, logging, run, exit code.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,6 +9,8 @@ use stills_indexer::backfill::run as backfill;
 use stills_indexer::backfill::watch::{self as watching, WatchError};
 use stills_indexer::clock::Clock;
 use stills_indexer::config::{self, Config, Program};
+use stills_indexer::maintain::arguments::{CheckArguments, FailuresArguments, RebuildArguments};
+use stills_indexer::maintain::command::{self as maintain, Ended};
 use stills_indexer::run::{Engine, RunError};
 use stills_indexer::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +37,15 @@ enum Command {
     },
     /// Tell an origin of footage that is there already. Exit code 0: all taken, 1: some was not, 130: stopped.
     Backfill(BackfillArguments),
+    /// Read everything that is stored and compare it, on the server that runs on the data or on the data itself.
+    /// Exit code 0: nothing is wrong, 1: something is, 3: it could not be done.
+    Check(CheckArguments),
+    /// Make catalog and cache index anew from the journal and the stored pictures; media is not read again.
+    /// Exit code 0: done, 1: done, and the journal is damaged, 3: it could not be done.
+    Rebuild(RebuildArguments),
+    /// List recordings that could not be indexed, with reasons, or have them scanned again.
+    /// Exit code 0: there is none, or they are scanned again, 1: there are some, 3: it could not be done.
+    Failures(FailuresArguments),
     /// Tell an origin of footage as a recorder writes and removes it, until stopped.
     Watch(WatchArguments),
 }
@@ -55,6 +66,18 @@ fn main() -> ExitCode {
         }),
         Command::Backfill(arguments) => configured(arguments.origin.config.as_deref(), |config| {
             runtime.block_on(run_backfill(&arguments, config)).unwrap_or_else(|error| failed(&error.to_string()))
+        }),
+        Command::Check(CheckArguments { config, deleted }) => configured(config.as_deref(), |config| {
+            let (out, errors) = (&mut std::io::stdout(), &mut std::io::stderr());
+            ended(runtime.block_on(maintain::check(config, deleted, out, errors)))
+        }),
+        Command::Rebuild(RebuildArguments { config }) => configured(config.as_deref(), |config| {
+            let (out, errors) = (&mut std::io::stdout(), &mut std::io::stderr());
+            ended(runtime.block_on(maintain::rebuild(config, out, errors)))
+        }),
+        Command::Failures(FailuresArguments { config, retry }) => configured(config.as_deref(), |config| {
+            let (out, errors) = (&mut std::io::stdout(), &mut std::io::stderr());
+            ended(runtime.block_on(maintain::failures(config, retry, out, errors)))
         }),
         Command::Watch(arguments) => configured(arguments.origin.config.as_deref(), |config| {
             telemetry::start(config.log.level);
@@ -80,6 +103,10 @@ fn configured(path: Option<&Path>, run: impl FnOnce(&Config) -> ExitCode) -> Exi
 fn failed(text: &str) -> ExitCode {
     eprintln!("{text}");
     ExitCode::FAILURE
+}
+
+fn ended(ended: Ended) -> ExitCode {
+    ExitCode::from(ended as u8)
 }
 
 async fn run(config: &Config) -> Result<(), RunError> {

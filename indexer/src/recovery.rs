@@ -20,6 +20,7 @@ use crate::catalog::{Catalog, CatalogError, Ladder, Opened};
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskState};
 use crate::live::Live;
+use crate::maintain::{Chore, Chores, Report};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::run::{incarnation, rebuild_cache};
@@ -48,6 +49,7 @@ pub(crate) struct Recovery {
     pub(crate) threads: [Arc<Threads>; 2],
     /// Whether somebody wants all that is derived made anew.
     pub(crate) rebuild: Arc<AtomicBool>,
+    pub(crate) chores: Arc<Chores>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -85,6 +87,9 @@ impl Recovery {
             if self.rebuild.swap(false, Ordering::AcqRel) {
                 self.recover_catalog(&Ailment::Asked, &mut ladder).await;
                 self.recover_cache(&Ailment::Asked).await;
+                let is_whole = !self.catalog.is_partial();
+                let result = if is_whole { Ok(Report::default()) } else { Err("see the log".to_owned()) };
+                self.chores.end(Chore::Rebuild, result);
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -2,6 +2,8 @@
 //!
 //! Both programs use it: the origin serves on top of it, the indexer runs it alone.
 
+mod by_url;
+
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -14,8 +16,8 @@ use thiserror::Error;
 use tokio::task::JoinSet;
 
 use crate::cache::{CacheConfig, CacheError, DiskCache};
-use crate::catalog::{Catalog, CatalogError};
-use crate::clips::{self, Clips, ClipsConfig};
+use crate::catalog::{Catalog, CatalogError, RowCursor};
+use crate::clips::{self, Clips};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::media::MediaRead;
@@ -24,21 +26,20 @@ use crate::data_dir::{DataDir, DataDirError};
 use crate::decode::{DecodeConfig, DecodePool, StartError};
 use crate::disk::{Disk, DiskState};
 use crate::images::{self, Images};
-use crate::jobs::webhook::Webhooks;
-use crate::jobs::{self, Envelope, JobError, Jobs, JobsConfig};
+use crate::jobs::{Envelope, JobError, Jobs};
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::live::Live;
+use crate::maintain::{Chore, Chores, Failure, Failures, Status, check, remote};
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Anchors, Pipeline, PipelineConfig, PrerenderConfig, SubmitError};
 use crate::recovery::Recovery;
-use crate::source::client::{Client, Pace};
+use crate::source::client::Client;
 use crate::source::credentials::Credentials;
-use crate::source::fetch::Fetch;
 use crate::source::guard::Guard;
 use crate::source::policy::{MediaPolicy, PolicyConfig};
 use crate::source::{RemoteConfig, Source};
 use crate::threads::Threads;
-use crate::thumbs::{self, Thumbs};
+use crate::thumbs::{self, ThumbError, Thumbs};
 use crate::uploads::{UploadError, Uploads};
 
 /// Calls to the stores that may wait for a thread.
@@ -50,9 +51,6 @@ const UPLOAD_CALLS_MAX: usize = 1024;
 
 /// Reads of media that may wait for a thread.
 const MEDIA_READS_MAX: usize = 1024;
-
-/// Threads for the results of jobs, which are written and read whole.
-const JOB_THREADS: usize = 2;
 
 /// The parts could not be started.
 #[derive(Debug, Error)]
@@ -112,10 +110,11 @@ pub struct Engine {
     catalog: Arc<Live<Catalog>>,
     disk: Arc<Disk>,
     rebuild: Arc<AtomicBool>,
+    chores: Arc<Chores>,
     pool: Arc<DecodePool>,
     tasks: JoinSet<()>,
     /// Held for as long as the engine runs.
-    _data: DataDir,
+    data: DataDir,
 }
 
 fn policy(config: &Config) -> Result<MediaPolicy, RunError> {
@@ -143,53 +142,6 @@ fn remote_config(config: &Config, whole_dir: PathBuf) -> Result<RemoteConfig, Ru
     })
 }
 
-fn fetch_policy(config: &Config) -> Result<MediaPolicy, RunError> {
-    let allow_urls = config.fetch.allow_urls.iter().map(|pattern| pattern.as_str().to_owned()).collect();
-    MediaPolicy::of_fetch(allow_urls).map_err(|faults| RunError::Policy(faults.join("; ")))
-}
-
-/// Reads what callers name: rules, networks and pace of `[fetch]`, never those of `[media]`.
-fn fetch(config: &Config, threads: Arc<Threads>) -> Result<Fetch, RunError> {
-    let policy = fetch_policy(config)?;
-    let guard = Guard::new(config.fetch.allow_networks.iter().map(|network| network.0).collect());
-    let pace = Pace { rate_min: config.fetch.rate_min, ..Pace::default() };
-    let client = Client::paced(guard, pace).map_err(RunError::Network)?;
-    Ok(Fetch::new(policy, client, credentials(config)?, threads))
-}
-
-fn clips_config(config: &Config) -> ClipsConfig {
-    let fetch = &config.fetch;
-    ClipsConfig {
-        bytes_max: fetch.bytes_max,
-        deadline: fetch.deadline,
-        running_max: fetch.running_max,
-        index_bytes_max: fetch.index_bytes_max,
-    }
-}
-
-/// Jobs of this data directory, with a journal, threads and a client of their own.
-fn jobs(
-    config: &Config,
-    data: &DataDir,
-    clips: &Clips,
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> Result<Jobs, RunError> {
-    // Nothing of a job makes room on a full disk.
-    let journal_config = JournalConfig { reserve_bytes: 0, ..JournalConfig::default() };
-    let (journal, report) = Journal::open(&data.jobs().join("journal"), journal_config)?;
-    tracing::info!(?report, "the journal of jobs is open");
-    let guard = Guard::new(config.fetch.allow_networks.iter().map(|network| network.0).collect());
-    let client = Client::new(guard).map_err(RunError::Network)?;
-    let webhooks = Webhooks::new(fetch_policy(config)?, client, config.jobs.webhook_secrets.clone());
-    let threads = Threads::start("jobs", JOB_THREADS, STORE_CALLS_MAX)?;
-    let (clips, clock, metrics) = (clips.clone(), clock.clone(), Arc::clone(metrics));
-    let parts = jobs::Parts { journal, clips, webhooks, threads, clock, metrics };
-    let jobs = &config.jobs;
-    let config = JobsConfig { result_retention: jobs.result_retention, running_max: jobs.running_max };
-    Ok(Jobs::open(parts, config, &data.jobs().join("results"))?)
-}
-
 fn pipeline_config(config: &Config) -> PipelineConfig {
     let anchors = match config.prerender.interval {
         PrerenderInterval::Off => Anchors::Off,
@@ -210,11 +162,12 @@ fn pipeline_config(config: &Config) -> PipelineConfig {
 }
 
 /// The path of images that people put.
-async fn images(config: &Config, data: &DataDir, pool: &Arc<DecodePool>) -> Result<Images, RunError> {
+async fn images(config: &Config, data: &DataDir, disk: &Arc<Disk>, pool: &Arc<DecodePool>) -> Result<Images, RunError> {
     let uploads = Uploads::open(&data.uploads().join("images"), config.images.max_bytes)?;
     tracing::info!(stats = ?uploads.stats(), "the images are open");
     let parts = images::Parts {
         uploads,
+        disk: Arc::clone(disk),
         pool: Arc::clone(pool),
         running_max: config.decoders.running_max.div_ceil(2),
         threads: Threads::start("uploads", UPLOAD_THREADS, UPLOAD_CALLS_MAX)?,
@@ -231,12 +184,12 @@ pub(crate) fn incarnation(clock: &Clock) -> String {
 }
 
 /// An entry takes the longest scan result: a day in which every picture is a keyframe.
-fn journal_config() -> JournalConfig {
+pub(crate) fn journal_config() -> JournalConfig {
     let payload_max = u32::try_from(SCANNED_LEN_MAX + 4096).unwrap_or(u32::MAX);
     JournalConfig { payload_bytes_max: payload_max, ..JournalConfig::default() }
 }
 
-fn cache_config(config: &Config) -> CacheConfig {
+pub(crate) fn cache_config(config: &Config) -> CacheConfig {
     CacheConfig { max_bytes: config.cache.max_bytes, volume_bytes: config.cache.volume_bytes, ..CacheConfig::default() }
 }
 
@@ -275,10 +228,13 @@ impl Engine {
         let remote = remote_config(config, data.root().join("tmp"))?;
         let source = Source::new(Arc::clone(&policy), Arc::clone(&reads), remote).map_err(RunError::Network)?;
         let pool = DecodePool::start(decode_config(config)?).await?;
-        let parts =
-            clips::Parts { fetch: fetch(config, reads)?, pool: Arc::clone(&pool), metrics: Arc::clone(&metrics) };
-        let clips = Clips::new(parts, clips_config(config));
-        let images = images(config, &data, &pool).await?;
+        let parts = clips::Parts {
+            fetch: by_url::fetch(config, reads)?,
+            pool: Arc::clone(&pool),
+            metrics: Arc::clone(&metrics),
+        };
+        let clips = Clips::new(parts, by_url::clips_config(config));
+        let images = images(config, &data, &disk, &pool).await?;
         let (cache, report) = DiskCache::open(&data.cache(), cache_config(config))?;
         tracing::info!(?report, "the disk cache is open");
         let cache = Arc::new(Live::new(cache));
@@ -294,6 +250,7 @@ impl Engine {
             hot_bytes: config.cache.hot_bytes,
             prerendered: config.prerender.renditions.clone(),
         });
+        let chores = Arc::new(Chores::default());
         let parts = pipeline::Parts {
             journal: Arc::new(journal),
             catalog: Arc::clone(&catalog),
@@ -304,6 +261,7 @@ impl Engine {
             threads: Arc::clone(&writes),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
+            chores: Arc::clone(&chores),
         };
         let (pipeline, replayed) = Pipeline::open(parts, pipeline_config(config)).await?;
         tracing::info!(?replayed, backlog = pipeline.backlog(), "the pipeline is open");
@@ -311,7 +269,7 @@ impl Engine {
             let (cache, catalog) = (cache.get(), catalog.get());
             cache.zip(catalog).map_or(Ok(()), |(cache, catalog)| rebuild_cache(&cache, &catalog))?;
         }
-        let jobs = jobs(config, &data, &clips, &clock, &metrics)?;
+        let jobs = by_url::jobs(config, &data, &clips, &clock, &metrics)?;
         let mut tasks = JoinSet::new();
         pipeline.start(&mut tasks);
         let rebuild = Arc::new(AtomicBool::new(false));
@@ -326,6 +284,7 @@ impl Engine {
             pipeline: pipeline.clone(),
             threads: [threads, writes],
             rebuild: Arc::clone(&rebuild),
+            chores: Arc::clone(&chores),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         };
@@ -345,9 +304,10 @@ impl Engine {
             catalog,
             disk,
             rebuild,
+            chores,
             pool,
             tasks,
-            _data: data,
+            data,
         })
     }
 
@@ -372,11 +332,19 @@ impl Engine {
         self.disk.state()
     }
 
-    /// Has catalog and cache index made anew from journal and volumes, while requests are answered. Returns at once;
-    /// [`Engine::is_rebuilding`] tells when it is over.
-    pub fn rebuild(&self) {
-        self.catalog.set_partial(true);
-        self.rebuild.store(true, Ordering::Release);
+    /// Has the catalog closed and opened anew, as when it were found damaged: for whoever notices what the watch over
+    /// its calls cannot.
+    pub fn condemn_catalog(&self, reason: &str) {
+        if let Some(catalog) = self.catalog.get() {
+            catalog.watched().condemn(reason);
+        }
+    }
+
+    /// The same for the cache index.
+    pub fn condemn_cache_index(&self) {
+        if let Some(cache) = self.cache.get() {
+            cache.condemn_index();
+        }
     }
 
     /// Whether the catalog lacks what is still being put into it again.
@@ -418,6 +386,61 @@ impl Engine {
         raise(&metrics.journal_sync_failures, journal.sync_failures);
     }
 
+    /// Says in the data directory where the admin listener is, so that commands find it.
+    pub fn note_admin(&self, address: std::net::SocketAddr) {
+        let path = self.data.root().join(remote::ADDRESS_FILE);
+        if let Err(error) = std::fs::write(&path, address.to_string()) {
+            tracing::warn!(%error, "commands will not find this server");
+        }
+    }
+
+    /// How far the chore is that runs, or how the last one ended.
+    pub fn chore(&self) -> Status {
+        self.chores.status()
+    }
+
+    /// Begins a chore; none: another one is under way. A rebuild makes catalog and cache index anew from journal and
+    /// volumes while requests are answered from what is there.
+    pub fn begin(&self, chore: Chore) -> Option<Status> {
+        if !self.chores.begin(chore) {
+            return None;
+        }
+        match chore {
+            Chore::Rebuild => {
+                self.catalog.set_partial(true);
+                self.rebuild.store(true, Ordering::Release);
+            }
+            Chore::Check => {
+                let (catalog, cache, chores) = (self.catalog.get(), self.cache.get(), Arc::clone(&self.chores));
+                let journal = Arc::clone(self.pipeline.journal());
+                // As long as it takes to read everything, and one at a time.
+                tokio::task::spawn_blocking(move || {
+                    let stores = catalog.zip(cache).ok_or_else(|| "a store is being opened".to_owned());
+                    let found =
+                        stores.and_then(|(catalog, cache)| check::check(&journal, &catalog, &cache, &chores.tally));
+                    chores.end(chore, found);
+                });
+            }
+        }
+        Some(self.chores.status())
+    }
+
+    /// Some recordings that were set aside, from where an earlier call said to go on (empty: the beginning); with
+    /// `is_retry` they are scanned again. None: that is not such a place.
+    ///
+    /// # Errors
+    /// [`ThumbError`] when the catalog cannot answer.
+    pub async fn failures(&self, from: &str, is_retry: bool) -> Result<Option<Failures>, ThumbError> {
+        let Some(from) = unhex(from) else { return Ok(None) };
+        let (found, next) = self.thumbs.ask(move |catalog| catalog.set_aside(&RowCursor(from))).await?;
+        for set_aside in found.iter().filter(|_| is_retry) {
+            let retried = self.pipeline.retry(set_aside.timeline, set_aside.recording.clone()).await;
+            retried.map_err(|error| ThumbError::Store(error.to_string()))?;
+        }
+        let next = next.map(|RowCursor(key)| key.iter().map(|byte| format!("{byte:02x}")).collect());
+        Ok(Some(Failures { failures: found.iter().map(Failure::of).collect(), next }))
+    }
+
     /// Stops: work in progress is left where it can go on, state is flushed.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
@@ -425,6 +448,8 @@ impl Engine {
         if let Some(Err(error)) = self.cache.get().map(|cache| cache.sync()) {
             tracing::warn!(%error, "the disk cache could not be flushed");
         }
+        // It need not be there.
+        let _ = std::fs::remove_file(self.data.root().join(remote::ADDRESS_FILE));
     }
 }
 
@@ -440,4 +465,12 @@ fn decode_config(config: &Config) -> Result<DecodeConfig, RunError> {
         exact_frames_max: decoders.exact_frames_max,
         memory_max_bytes: decoders.memory_max,
     })
+}
+
+/// Undoes two hexadecimal digits a byte.
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let bytes = text.as_bytes().chunks(2);
+    bytes
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok())
+        .collect()
 }

@@ -169,8 +169,8 @@ impl Running {
         let serve_admin = {
             let app = Arc::clone(&app);
             move |request: http::Request<hyper::body::Incoming>| {
-                let response = ops::serve(&app, &request.into_parts().0);
-                async move { response }
+                let app = Arc::clone(&app);
+                async move { ops::serve(&app, &request.into_parts().0).await }
             }
         };
         let admin = Server::start(http.admin_listen, limits, serve_admin).await;
@@ -184,6 +184,7 @@ impl Running {
         };
         let public = Server::start(http.listen, limits, serve_public).await;
         let public = public.map_err(bound("http.listen", http.listen))?;
+        app.engine.note_admin(admin.address);
         tracing::info!(listen = %public.address, admin_listen = %admin.address, "listening");
         Ok(Self { app, public, admin, path })
     }

@@ -13,7 +13,7 @@ use stills_model::rendition::{Fit, Format, Rendition};
 use crate::app::App;
 use crate::auth::{Caller, Credentials, Scope, Target, authorize};
 use crate::query::Query;
-use crate::reply::{Kind, Problem, Reply};
+use crate::reply::{Kind, Problem, Reply, content_type};
 use crate::route::Fault;
 
 const FRAME_OFFSET: HeaderName = HeaderName::from_static("stills-frame-offset");
@@ -39,11 +39,7 @@ pub(crate) async fn get(app: &App, parts: &Parts) -> Result<Reply, Problem> {
     let ask = ask.map_err(|faults| Problem::of_parameters(&faults).of_kind(Kind::BadRequest))?;
     let wanted = ClipWanted { user, url: &ask.url, credentials_key: ask.credentials_key.as_deref() };
     let picture = app.engine.clips.picture(wanted, ask.at, ask.rendition).await?;
-    let content_type = match ask.rendition.format {
-        Format::Jpeg => "image/jpeg",
-        Format::Png => "image/png",
-        Format::WebP => "image/webp",
-    };
+    let content_type = content_type(ask.rendition.format);
     let reply = Reply::ok(content_type, picture.body).with(header::CACHE_CONTROL, "private, no-store");
     Ok(reply.with(FRAME_OFFSET, &picture.at_ms.to_string()))
 }

@@ -93,6 +93,7 @@ fn poster(id: &str) -> Option<ImageOf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const USER: &str = "627d8ca8297a3d00019e2abb";
     const DEVICE: &str = "627d911f7f58e4f344ca726c";
@@ -108,6 +109,26 @@ mod tests {
             Some((_, ImageOf::Malformed(_))) => "malformed".to_owned(),
         };
         assert_eq!(found, expected, "{rest}");
+    }
+
+    proptest! {
+        /// Whatever is put has a name of three plain parts, and spelling one otherwise names the same.
+        #[test]
+        fn every_spelling_of_a_part_is_the_same_part(part in "[^\\p{Cc}]{1,60}", mask in any::<u64>()) {
+            let spelled: String = part.bytes().enumerate().map(|(n, byte)| {
+                let is_plain = byte.is_ascii_alphanumeric() && mask >> (n % 64) & 1 == 0;
+                if is_plain { char::from(byte).to_string() } else { format!("%{byte:02x}") }
+            }).collect();
+            let path = ImagePath::parse(&format!("{spelled}/{spelled}/{spelled}"));
+            let image = ImageOf::Put { id: part.clone(), image_type: part.clone() };
+            prop_assert_eq!(path, Some(ImagePath { content_type: part, image }));
+        }
+
+        #[test]
+        fn any_bytes_are_a_path_or_none(rest in "[ -~]{0,80}") {
+            let n_parts = rest.split('/').count();
+            prop_assert_eq!(ImagePath::parse(&rest).is_some(), n_parts == 3);
+        }
     }
 
     #[test]

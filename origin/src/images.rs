@@ -20,7 +20,7 @@ use stills_indexer::thumbs::{self, ThumbError};
 use stills_indexer::uploads::{Owner, UploadKey};
 use stills_model::fault::FaultKind;
 use stills_model::id::UserId;
-use stills_model::rendition::{Format, Rendition};
+use stills_model::rendition::Rendition;
 use stills_model::thumb::ETag;
 
 use crate::app::App;
@@ -28,7 +28,7 @@ use crate::auth::{Credentials, Identity, Scope, Target, authorize};
 use crate::conditional::is_known;
 use crate::image_path::{ImageOf, ImagePath};
 use crate::query::Query;
-use crate::reply::{Kind, Problem, Reply};
+use crate::reply::{Kind, Problem, Reply, content_type};
 
 use ask::Ask;
 
@@ -282,14 +282,6 @@ fn absent(error: ThumbError) -> Result<String, Problem> {
     };
     let problem = Problem::from(error);
     if is_passing { Err(problem) } else { Ok(problem.detail) }
-}
-
-const fn content_type(format: Format) -> &'static str {
-    match format {
-        Format::Jpeg => "image/jpeg",
-        Format::Png => "image/png",
-        Format::WebP => "image/webp",
-    }
 }
 
 fn headers(app: &App, path: &ImagePath, reply: Reply, found: &Found, etag: ETag, is_match: bool) -> Reply {

@@ -9,6 +9,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use stills_indexer::thumbs::ThumbError;
+use stills_model::rendition::Format;
 
 use crate::route;
 
@@ -220,6 +221,15 @@ impl Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.extend(self.headers);
         respond(status, headers, body.to_string().into())
+    }
+}
+
+/// The media type of a picture.
+pub(crate) const fn content_type(format: Format) -> &'static str {
+    match format {
+        Format::Jpeg => "image/jpeg",
+        Format::Png => "image/png",
+        Format::WebP => "image/webp",
     }
 }
 

@@ -262,7 +262,7 @@ fn handlers_do_not_know_each_other() {
         let others = handlers.iter().filter(|other| *other != handler);
         let code = code(&text);
         found.extend(
-            others.filter(|other| has_word(&code, &format!("crate::{other}"))).map(|o| format!("{o} in {handler}")),
+            others.filter(|other| code.contains(&format!("crate::{other}::"))).map(|o| format!("{o} in {handler}")),
         );
     }
     assert_eq!(found, NONE);
@@ -297,8 +297,9 @@ fn the_leaves_of_the_indexer_do_not_know_each_other() {
         };
         let code = code(&text);
         let others = leaves.iter().filter(|other| *other != leaf);
-        found
-            .extend(others.filter(|other| code.contains(&format!("crate::{other}"))).map(|o| format!("{o} in {name}")));
+        found.extend(
+            others.filter(|other| code.contains(&format!("crate::{other}::"))).map(|o| format!("{o} in {name}")),
+        );
     }
     assert_eq!(found, NONE);
 }

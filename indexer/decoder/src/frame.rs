@@ -35,6 +35,8 @@ fn decoder_names(codec: Codec) -> &'static [&'static CStr] {
         Codec::Mpeg4 => &[c"mpeg4"],
         Codec::Mjpeg => &[c"mjpeg"],
         Codec::Mpeg2 => &[c"mpeg2video"],
+        Codec::ProRes => &[c"prores"],
+        Codec::Dnxhd => &[c"dnxhd"],
     }
 }
 
@@ -393,18 +395,18 @@ impl Drop for Picture {
 const PADDING: usize = ffi::AV_INPUT_BUFFER_PADDING_SIZE.cast_unsigned() as usize;
 
 /// The number in a C enumeration. Decoders copy bytes of the bitstream there: not every value is one of Rust's.
-fn raw_enum<T>(place: *const T) -> i32 {
+pub(crate) fn raw_enum<T>(place: *const T) -> i32 {
     const { assert!(size_of::<T>() == size_of::<i32>()) };
     // SAFETY: the place is a field of a live frame, as large and as aligned as an int.
     unsafe { place.cast::<i32>().read() }
 }
 
-fn out_of_memory() -> Fault {
+pub(crate) fn out_of_memory() -> Fault {
     Fault::new(FaultKind::TooLarge, "the decoder has no memory left")
 }
 
 /// What FFmpeg calls an error.
-fn error_text(code: i32) -> String {
+pub(crate) fn error_text(code: i32) -> String {
     let mut text = [0; 128];
     // SAFETY: the buffer's length is told; what is written is ended by a zero.
     let text = unsafe {

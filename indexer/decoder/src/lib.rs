@@ -4,6 +4,7 @@
 //! Synchronous, one request at a time; gets bytes, never a path, a URL or a socket other than its own.
 //! The only crate that links FFmpeg.
 
+pub mod clip;
 pub mod exact;
 pub mod image_file;
 pub mod packets;
@@ -14,6 +15,7 @@ pub mod scan;
 pub mod serve;
 
 mod av1;
+mod bisect;
 mod colour;
 mod frame;
 mod geometry;

@@ -18,6 +18,12 @@ const WINDOW_LEN_MIN: u32 = 32 * 1024;
 /// The window that sequential reading grows to.
 const WINDOW_LEN_MAX: u32 = 1024 * 1024;
 
+/// The same for media of which little is read, and each byte counts.
+const WINDOW_LEN_MAX_CAREFUL: u32 = 64 * 1024;
+
+/// And after a jump: nine looks at pictures that are all flagged as keyframes stay below 256 KiB.
+const WINDOW_LEN_MIN_CAREFUL: u32 = 16 * 1024;
+
 /// A media file behind the socket.
 #[derive(Debug)]
 pub struct RemoteMedia<'a, S> {
@@ -27,12 +33,29 @@ pub struct RemoteMedia<'a, S> {
     window: Vec<u8>,
     /// How long the next window is.
     ahead: u32,
+    /// How long it is after a jump, and how long it may grow.
+    ahead_min: u32,
+    ahead_max: u32,
 }
 
 impl<'a, S: Read + Write> RemoteMedia<'a, S> {
     /// A file of `len` bytes.
     pub fn new(socket: &'a mut S, len: u64) -> Self {
-        Self { socket, len, window_offset: 0, window: Vec::new(), ahead: WINDOW_LEN_MIN }
+        Self {
+            socket,
+            len,
+            window_offset: 0,
+            window: Vec::new(),
+            ahead: WINDOW_LEN_MIN,
+            ahead_min: WINDOW_LEN_MIN,
+            ahead_max: WINDOW_LEN_MAX,
+        }
+    }
+
+    /// A file of `len` bytes that is read ahead of by little.
+    pub fn careful(socket: &'a mut S, len: u64) -> Self {
+        let (ahead_min, ahead_max) = (WINDOW_LEN_MIN_CAREFUL, WINDOW_LEN_MAX_CAREFUL);
+        Self { ahead: ahead_min, ahead_min, ahead_max, ..Self::new(socket, len) }
     }
 
     /// One round trip.
@@ -59,7 +82,7 @@ impl<'a, S: Read + Write> RemoteMedia<'a, S> {
     /// Moves the window to `offset`, where at least `len_min` bytes are, and covers those.
     fn move_window(&mut self, offset: u64, len_min: u32) -> Result<(), Fault> {
         let goes_on = !self.window.is_empty() && offset == self.window_offset + self.window.len() as u64;
-        self.ahead = if goes_on { (self.ahead * 2).min(WINDOW_LEN_MAX) } else { WINDOW_LEN_MIN };
+        self.ahead = if goes_on { (self.ahead * 2).min(self.ahead_max) } else { self.ahead_min };
         let len = u32::try_from(self.len - offset).unwrap_or(u32::MAX).min(self.ahead.max(len_min));
         self.window = self.fetch(offset, len)?;
         self.window_offset = offset;
@@ -88,7 +111,7 @@ impl<S: Read + Write> Media for RemoteMedia<'_, S> {
             if missing == 0 {
                 return Ok(bytes);
             }
-            if missing < WINDOW_LEN_MAX {
+            if missing < self.ahead_max {
                 self.move_window(at, missing)?;
                 bytes.extend_from_slice(self.at_hand(at, missing));
             } else {

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
+use stills_model::clip::ClipFound;
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::keyframe::DecoderConfig;
 use stills_model::rendition::Rendition;
@@ -15,7 +16,7 @@ use stills_model::wire::{Fork, MESSAGE_LEN_MAX, PROTOCOL, Reply, Request, SCANNE
 
 use crate::remote::RemoteMedia;
 use crate::render::{Renderer, Shown};
-use crate::{exact, image_file, packets, scan};
+use crate::{clip, exact, image_file, packets, scan};
 
 /// Descriptors that a worker may have: the standard three and room for none that anyone needs.
 const FILES_MAX: u64 = 4;
@@ -116,6 +117,11 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
                 let mut media = RemoteMedia::new(&mut socket, query.len);
                 attempt(|| exact::exact(&mut media, &query, &mut renderer).map(|found| Reply::Exact(found.answers)))
             }
+            Request::Clip { cpu_ms, query } => {
+                limit_cpu(cpu_ms)?;
+                let mut media = RemoteMedia::careful(&mut socket, query.len);
+                attempt(|| clip::find(&mut media, &query, &mut renderer).map(Reply::Clip))
+            }
             Request::Picture { cpu_ms, pixels_max, renditions, file } => {
                 limit_cpu(cpu_ms)?;
                 attempt(|| {
@@ -128,7 +134,8 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
             }
         };
         let last = matches!(&reply, Reply::Failed(fault) if fault.kind == FaultKind::Internal);
-        let len_max = if matches!(reply, Reply::Scanned(_)) { SCANNED_LEN_MAX } else { MESSAGE_LEN_MAX };
+        let is_index = matches!(reply, Reply::Scanned(_) | Reply::Clip(ClipFound::Listed(_)));
+        let len_max = if is_index { SCANNED_LEN_MAX } else { MESSAGE_LEN_MAX };
         let mut body = reply.encode();
         if body.len() > len_max {
             let detail = format!("the result takes {} bytes; {len_max} are allowed", body.len());

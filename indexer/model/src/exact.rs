@@ -100,7 +100,7 @@ pub fn read_answers(r: &mut Reader<'_>) -> Result<Vec<Result<ExactFrame, Fault>>
     (0..count(r, PICTURES_MAX)?).map(|_| answer(r)).collect()
 }
 
-fn count(r: &mut Reader<'_>, max: usize) -> Result<usize, Malformed> {
+pub(crate) fn count(r: &mut Reader<'_>, max: usize) -> Result<usize, Malformed> {
     usize::try_from(r.unsigned()?).ok().filter(|count| *count <= max).ok_or(Malformed("count"))
 }
 

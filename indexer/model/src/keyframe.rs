@@ -16,12 +16,29 @@ pub enum Codec {
     Mpeg4 = 5,
     Mjpeg = 6,
     Mpeg2 = 7,
+    ProRes = 8,
+    Dnxhd = 9,
 }
 
 impl Codec {
     /// Every codec.
-    pub const ALL: [Self; 8] =
-        [Self::H264, Self::Hevc, Self::Av1, Self::Vp8, Self::Vp9, Self::Mpeg4, Self::Mjpeg, Self::Mpeg2];
+    pub const ALL: [Self; 10] = [
+        Self::H264,
+        Self::Hevc,
+        Self::Av1,
+        Self::Vp8,
+        Self::Vp9,
+        Self::Mpeg4,
+        Self::Mjpeg,
+        Self::Mpeg2,
+        Self::ProRes,
+        Self::Dnxhd,
+    ];
+
+    /// Whether recordings may not be coded so, but only clips: no camera does.
+    pub const fn is_of_clips_alone(self) -> bool {
+        matches!(self, Self::ProRes | Self::Dnxhd)
+    }
 
     /// The name that people know it by.
     pub const fn name(self) -> &'static str {
@@ -34,6 +51,8 @@ impl Codec {
             Self::Mpeg4 => "MPEG-4 Visual",
             Self::Mjpeg => "Motion JPEG",
             Self::Mpeg2 => "MPEG-2 Video",
+            Self::ProRes => "ProRes",
+            Self::Dnxhd => "DNxHD",
         }
     }
 

@@ -8,14 +8,15 @@
 //! [`MESSAGE_LEN_MAX`]), one exchange at a time:
 //!
 //! 1. the service sends a [`Request`];
-//! 2. while a scan or a search for exact frames runs, the worker asks for bytes ([`Reply::Read`]) and the service answers with
+//! 2. while a scan or a search in a clip or for exact frames runs, the worker asks for bytes ([`Reply::Read`]) and the service answers with
 //!    [`Request::Bytes`] or [`Request::ReadFailed`];
-//! 3. the worker ends the exchange with [`Reply::Scanned`], [`Reply::Rendered`], [`Reply::Exact`], [`Reply::Pictured`] or
-//!    [`Reply::Failed`].
+//! 3. the worker ends the exchange with [`Reply::Scanned`], [`Reply::Rendered`], [`Reply::Exact`], [`Reply::Pictured`],
+//!    [`Reply::Clip`] or [`Reply::Failed`].
 //!
 //! The worker reads media that strangers made: the service treats every reply as hostile and bounds it. Both
 //! ends come from one build, so the form has no version of its own; [`PROTOCOL`] opens each connection.
 
+use crate::clip::{ClipFound, ClipQuery};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::exact::{ExactFrame, ExactQuery, read_answers, write_answers};
 use crate::fault::Fault;
@@ -24,7 +25,7 @@ use crate::keyframe_index::KeyframeIndex;
 use crate::rendition::Rendition;
 
 /// What both ends send first; another build is refused by it.
-pub const PROTOCOL: &[u8; 8] = b"stills02";
+pub const PROTOCOL: &[u8; 8] = b"stills03";
 
 /// The largest message: a whole keyframe of 8K intra video with room to spare.
 pub const MESSAGE_LEN_MAX: usize = 64 * 1024 * 1024;
@@ -85,6 +86,13 @@ pub enum Request<'a> {
         /// The whole file.
         file: Vec<u8>,
     },
+    /// Find a picture of a clip, or the list of its keyframes.
+    Clip {
+        /// CPU milliseconds after which the kernel ends the worker.
+        cpu_ms: u32,
+        /// Which picture.
+        query: ClipQuery,
+    },
 }
 
 /// Worker to service.
@@ -115,6 +123,8 @@ pub enum Reply {
         /// In the order of the renditions asked for.
         pictures: Vec<Vec<u8>>,
     },
+    /// What was found in a clip.
+    Clip(ClipFound),
     /// It cannot be done.
     Failed(Fault),
 }
@@ -155,6 +165,7 @@ impl<'a> Request<'a> {
             Self::Picture { cpu_ms, pixels_max, renditions, file } => {
                 w.raw(&Self::picture_head(*cpu_ms, *pixels_max, renditions)).raw(file);
             }
+            Self::Clip { cpu_ms, query } => query.write(w.byte(6).unsigned((*cpu_ms).into())),
         }
         w.finish()
     }
@@ -211,6 +222,7 @@ impl<'a> Request<'a> {
                 let renditions = (0..r.unsigned()?).map(|_| Rendition::read(&mut r)).collect::<Result<_, _>>()?;
                 Self::Picture { cpu_ms, pixels_max, renditions, file: r.rest().to_vec() }
             }
+            6 => Self::Clip { cpu_ms: r.unsigned_32()?, query: ClipQuery::read(&mut r)? },
             _ => return Err(Malformed("request")),
         };
         r.end()?;
@@ -240,6 +252,7 @@ impl Reply {
             Self::Pictured { size, pictures } => {
                 write_pictures(w.byte(5).unsigned(size.0.into()).unsigned(size.1.into()), pictures);
             }
+            Self::Clip(found) => found.write(w.byte(6)),
         }
         w.finish()
     }
@@ -257,6 +270,7 @@ impl Reply {
             3 => Self::Failed(Fault::read(&mut r)?),
             4 => Self::Exact(read_answers(&mut r)?),
             5 => Self::Pictured { size: (r.unsigned_32()?, r.unsigned_32()?), pictures: read_pictures(&mut r)? },
+            6 => Self::Clip(ClipFound::read(&mut r)?),
             _ => return Err(Malformed("reply")),
         };
         r.end()?;

@@ -20,6 +20,7 @@ mod reads;
 mod rebuild;
 mod remove;
 mod slots;
+mod verify;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ pub use open::{IndexState, OpenReport};
 pub use rebuild::RebuildReport;
 pub use remove::Removal;
 use slots::{PageKey, Slot};
+pub use verify::CacheFindings;
 use volume::Volume;
 
 /// How many volumes there may be: each is an open file.

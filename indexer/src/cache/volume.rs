@@ -277,6 +277,11 @@ impl Volume {
         Ok(())
     }
 
+    /// Reads bytes as they are.
+    pub(super) fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        self.file.read_exact_at(bytes, at)
+    }
+
     /// Gives every entry from `from` on, punched or not, bodies unread. Returns where the last one ends: what is
     /// behind it is a torn tail. Damage in between is skipped.
     pub(super) fn walk(&self, from: u64, mut each: impl FnMut(Found)) -> io::Result<u64> {
@@ -292,7 +297,7 @@ impl Volume {
     }
 
     /// The first entry at or behind `at` that ends before `end`.
-    fn entry_from(&self, mut at: u64, end: u64) -> io::Result<Option<Found>> {
+    pub(super) fn entry_from(&self, mut at: u64, end: u64) -> io::Result<Option<Found>> {
         let mut piece = Vec::new();
         while at.saturating_add(HEADER_LEN as u64) <= end {
             let mut header = [0; HEADER_LEN];

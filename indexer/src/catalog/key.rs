@@ -73,6 +73,17 @@ pub(super) fn rows(timeline: &Timeline) -> Vec<u8> {
     key(timeline, ROW, &[])
 }
 
+/// Behind the last of all rows of a timeline.
+pub(super) fn rows_end(timeline: &Timeline) -> Vec<u8> {
+    key(timeline, ROW, &[&[u8::MAX]])
+}
+
+/// Timeline and recording of a row's key; none: another key.
+pub(super) fn parse_row(key: &[u8]) -> Option<(Timeline, RecordingId)> {
+    let id = key.get(25..).filter(|_| key[24] == ROW)?;
+    Some((parse_timeline(key)?, std::str::from_utf8(id).ok()?.parse().ok()?))
+}
+
 pub(super) fn entry(timeline: &Timeline, class: u8, start: Timestamp, recording: &RecordingId) -> Vec<u8> {
     key(timeline, ENTRY, &[&[class], &ordered(start.as_ms()), recording.as_str().as_bytes()])
 }

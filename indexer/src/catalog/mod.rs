@@ -9,6 +9,7 @@
 //! - [`settle`]: what either means for coverage, entries and epochs, in one place.
 //! - [`expire`]: recordings whose time is over go; [`retire`]: those that are past retention.
 //! - [`locate`]: the frame rule: which keyframe answers for an instant.
+//! - [`verify`]: whether everything can be read; what was set aside.
 //! - [`list`]: coverage, recordings and devices for search and for people.
 
 use std::path::Path;
@@ -33,6 +34,7 @@ mod settle;
 
 mod list;
 mod locate;
+mod verify;
 
 pub use apply::{Effects, Received};
 pub use finish::Finished;
@@ -40,6 +42,7 @@ pub use list::{Device, Listed, RecordingsPage};
 pub use locate::{Located, Locator, Missing};
 pub use retire::RetireCursor;
 pub use sled::{Ladder, Opened, StoreError as CatalogError};
+pub use verify::{CatalogFindings, RowCursor, SetAside};
 
 use crate::watched::Watched;
 use row::Row;

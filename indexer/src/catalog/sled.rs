@@ -22,7 +22,7 @@ const PAGE_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 const FLUSH_EVERY_MS: u64 = 300;
 
 /// 10 million rows opened in 10.8 s at worst; beyond this the directory counts as damaged.
-const OPEN_TIME_MAX: Duration = Duration::from_secs(60);
+const OPEN_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long a lock that is still held is waited for, and how often it is tried.
 const LOCK_TIME_MAX: Duration = Duration::from_secs(5);
@@ -79,7 +79,8 @@ pub(super) enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 6] = [Self::Timelines, Self::Pending, Self::Expiry, Self::Purge, Self::Seen, Self::Meta];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Timelines, Self::Pending, Self::Expiry, Self::Purge, Self::Seen, Self::Meta];
 
     /// The tree's name; the number is its schema.
     const fn name(self) -> &'static str {
@@ -179,7 +180,8 @@ impl Tables {
             remove_snapshots(dir);
             match open_unlocked(dir) {
                 Ok(tables) => return Ok((tables, Opened::WithoutSnapshots)),
-                Err(error) if is_no_damage(&error) => return Err(error),
+                // Whoever holds the lock now is the first attempt, which did not come back.
+                Err(error) if error.is_disk() => return Err(error),
                 Err(error) => tracing::error!(%error, "the catalog is damaged; setting it aside and rebuilding"),
             }
         }

@@ -1,11 +1,14 @@
 //! What is known of clips: their keyframes, each for one user, one set of credentials, one URL and one version of what
-//! lies there. Bounded in bytes; lost at a restart; holds no byte of media.
+//! lies there. Of containers that list no keyframes it is the one shown last; its bytes are held where the container scatters
+//! them. Bounded in bytes; lost at a restart.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
+use stills_model::clip::{ClipPoint, KeyframeBytes};
 use stills_model::id::UserId;
+use stills_model::keyframe::DecoderConfig;
 use stills_model::keyframe_index::KeyframeIndex;
 
 use super::ClipWanted;
@@ -21,20 +24,44 @@ const ENTRY_BYTES: usize = 512;
 const KEYFRAME_BYTES: usize = 72;
 const RANGE_BYTES: usize = 16;
 
-/// The keyframes of a clip in the state that they were found in.
+/// What is known of a clip in the state that it was found in.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     pub(super) pinned: Pinned,
-    pub(super) index: Arc<KeyframeIndex>,
+    /// All its keyframes, where its container lists them.
+    pub(super) index: Option<Arc<KeyframeIndex>>,
+    /// The one that was shown last, where it does not.
+    pub(super) single: Option<Arc<Single>>,
+}
+
+/// A keyframe that answers for a point.
+#[derive(Debug)]
+pub(super) struct Single {
+    pub(super) point: ClipPoint,
+    pub(super) at_ms: i64,
+    pub(super) config: DecoderConfig,
+    pub(super) keyframe: KeyframeBytes,
+}
+
+impl Single {
+    fn bytes(&self) -> usize {
+        match &self.keyframe {
+            KeyframeBytes::Ranges(ranges) => RANGE_BYTES * ranges.len(),
+            KeyframeBytes::Packets(packets) => packets.iter().map(Vec::len).sum(),
+        }
+    }
 }
 
 impl Known {
     fn bytes(&self) -> u32 {
-        let keyframes =
-            self.index.keyframes.iter().map(|keyframe| KEYFRAME_BYTES + RANGE_BYTES * keyframe.ranges.len());
-        let configs = self.index.configs.iter().map(|config| 128 + config.extradata.len());
-        let total = ENTRY_BYTES + keyframes.sum::<usize>() + configs.sum::<usize>();
-        u32::try_from(total).unwrap_or(u32::MAX)
+        let of_index = |index: &Arc<KeyframeIndex>| {
+            let keyframes = index.keyframes.iter().map(|keyframe| KEYFRAME_BYTES + RANGE_BYTES * keyframe.ranges.len());
+            let configs = index.configs.iter().map(|config| 128 + config.extradata.len());
+            keyframes.sum::<usize>() + configs.sum::<usize>()
+        };
+        let index = self.index.as_ref().map_or(0, of_index);
+        let single = self.single.as_ref().map_or(0, |single| single.bytes());
+        u32::try_from(ENTRY_BYTES + index + single).unwrap_or(u32::MAX)
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use stills_model::clip::Percent;
+use stills_model::clip::{ClipFound, ClipPoint, ClipQuery, ClipShown, Containers, KeyframeBytes, Percent};
 use stills_model::exact::ExactQuery;
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::id::UserId;
@@ -26,7 +26,7 @@ use stills_model::keyframe_index::KeyframeIndex;
 use stills_model::rendition::Rendition;
 use tokio::sync::Semaphore;
 
-use crate::decode::{Class, DecodePool, Frame, Ranges, ScanRequest};
+use crate::decode::{Class, DecodePool, Frame, Ranges};
 use crate::metrics::Metrics;
 use crate::source::Media;
 use crate::source::credentials::Credentials;
@@ -34,7 +34,7 @@ use crate::source::fetch::Fetch;
 use crate::source::policy::Refused;
 
 pub use error::ClipError;
-use index::{Known, Memory};
+use index::{Known, Memory, Single};
 
 /// The class of these renders in the metrics.
 const METRICS_CLASS: &str = "clip";
@@ -50,6 +50,8 @@ pub struct ClipsConfig {
     pub running_max: usize,
     /// The most bytes of memory for what is known of clips.
     pub index_bytes_max: u64,
+    /// Containers that are read beside those of recordings.
+    pub containers: Containers,
 }
 
 /// What clips are made with.
@@ -113,6 +115,11 @@ impl<'a> Counted<'a> {
         let over = || format!("more than {} bytes (fetch.bytes_max) would have to be read for this picture", self.max);
         spent.map(|_| ()).map_err(|_| Fault::new(FaultKind::Unreadable, over()))
     }
+
+    async fn read_ranges(&self, ranges: &[ByteRange]) -> Result<Vec<Bytes>, Fault> {
+        self.spend(ranges.iter().map(|range| u64::from(range.len)).sum())?;
+        self.media.read_ranges(ranges).await
+    }
 }
 
 impl Ranges for Counted<'_> {
@@ -120,15 +127,6 @@ impl Ranges for Counted<'_> {
         self.spend(len.into())?;
         self.media.read(ByteRange { offset, len }).await
     }
-}
-
-/// What a picture is of.
-#[derive(Debug, Clone, Copy)]
-enum Wish {
-    /// The keyframe at or before a share of the length.
-    Keyframe(Percent),
-    /// The frame nearest to a point in milliseconds.
-    Exact(i64),
 }
 
 impl Clips {
@@ -161,7 +159,7 @@ impl Clips {
         at: Percent,
         rendition: Rendition,
     ) -> Result<ClipPicture, ClipError> {
-        self.show(wanted, Wish::Keyframe(at), rendition, Class::Interactive).await
+        self.show(wanted, ClipPoint::Keyframe(at), rendition, Class::Interactive).await
     }
 
     /// The frame nearest to `second`, counted from the first presented frame; past the end the last frame. What is
@@ -176,13 +174,13 @@ impl Clips {
         rendition: Rendition,
         class: Class,
     ) -> Result<ClipPicture, ClipError> {
-        self.show(wanted, Wish::Exact(millis(second)), rendition, class).await
+        self.show(wanted, ClipPoint::Exact(millis(second)), rendition, class).await
     }
 
     async fn show(
         &self,
         wanted: ClipWanted<'_>,
-        wish: Wish,
+        point: ClipPoint,
         rendition: Rendition,
         class: Class,
     ) -> Result<ClipPicture, ClipError> {
@@ -196,7 +194,7 @@ impl Clips {
         let _slot = self.0.slots.try_acquire().map_err(|_| busy())?;
         let (began, deadline) = (Instant::now(), self.0.config.deadline);
         let late = || Fault::new(FaultKind::Deadline, format!("it took longer than {deadline:?} (fetch.deadline)"));
-        let shown = tokio::time::timeout(deadline, self.shown(wanted, wish, rendition, class)).await;
+        let shown = tokio::time::timeout(deadline, self.shown(wanted, point, rendition, class)).await;
         let shown = shown.unwrap_or_else(|_| Err(late()));
         let outcome = shown.as_ref().map(|_| ()).map_err(|fault| fault.kind);
         self.0.parts.metrics.render(METRICS_CLASS, outcome, began.elapsed());
@@ -207,7 +205,7 @@ impl Clips {
     async fn shown(
         &self,
         wanted: ClipWanted<'_>,
-        wish: Wish,
+        point: ClipPoint,
         rendition: Rendition,
         class: Class,
     ) -> Result<ClipPicture, Fault> {
@@ -215,13 +213,24 @@ impl Clips {
             let ClipWanted { user, url, credentials_key } = wanted;
             let media = self.0.parts.fetch.open_pinned(user, url, credentials_key, &known.pinned)?;
             let media = Counted::new(&media, self.0.config.bytes_max);
-            match self.of_index(&media, user, &known.index, wish, rendition, class).await {
+            let shown = match &known {
+                Known { index: Some(index), .. } => {
+                    self.of_index(&media, user, index, point, rendition, class).await.map(Some)
+                }
+                Known { single: Some(single), .. } if single.point == point => {
+                    self.of_single(&media, user, single, rendition, class).await.map(Some)
+                }
+                Known { .. } => Ok(None),
+            };
+            match shown {
+                Ok(Some(shown)) => return Ok(shown),
+                Ok(None) => {}
                 Err(fault) if fault.kind == FaultKind::Changed => self.0.memory.forget(&wanted),
-                shown => return shown,
+                Err(fault) => return Err(fault),
             }
         }
-        match self.anew(wanted, wish, rendition, class).await {
-            Err(fault) if fault.kind == FaultKind::Changed => self.anew(wanted, wish, rendition, class).await,
+        match self.anew(wanted, point, rendition, class).await {
+            Err(fault) if fault.kind == FaultKind::Changed => self.anew(wanted, point, rendition, class).await,
             shown => shown,
         }
     }
@@ -229,21 +238,60 @@ impl Clips {
     async fn anew(
         &self,
         wanted: ClipWanted<'_>,
-        wish: Wish,
+        point: ClipPoint,
         rendition: Rendition,
         class: Class,
     ) -> Result<ClipPicture, Fault> {
         let ClipWanted { user, url, credentials_key } = wanted;
         let opened = self.0.parts.fetch.open(user, url, credentials_key).await?;
         let media = Counted::new(&opened, self.0.config.bytes_max);
-        let request = ScanRequest { len: opened.len(), growing: false, resume: &[] };
-        let index = Arc::new(self.0.parts.pool.scan(user, class, request, &media).await?);
-        let shown = self.of_index(&media, user, &index, wish, rendition, class).await?;
-        // Without a word of the server about its version, the next answer may be of another.
-        if let Some(pinned) = opened.pinned() {
-            self.0.memory.keep(&wanted, Known { pinned, index });
+        let query = ClipQuery {
+            len: opened.len(),
+            point,
+            containers: self.0.config.containers,
+            frames_max: u32::MAX,
+            renditions: vec![rendition],
+        };
+        // Without a word of the server about its version, the next answer may be of another: nothing is kept.
+        let pinned = opened.pinned();
+        match self.0.parts.pool.clip(user, class, query, &media).await? {
+            ClipFound::Listed(index) => {
+                let index = Arc::new(index);
+                let shown = self.of_index(&media, user, &index, point, rendition, class).await?;
+                if let Some(pinned) = pinned {
+                    self.0.memory.keep(&wanted, Known { pinned, index: Some(index), single: None });
+                }
+                Ok(shown)
+            }
+            ClipFound::Shown(ClipShown { at_ms, config, keyframe, pictures }) => {
+                if let (Some(pinned), ClipPoint::Keyframe(_)) = (pinned, point) {
+                    let single = Some(Arc::new(Single { point, at_ms, config, keyframe }));
+                    self.0.memory.keep(&wanted, Known { pinned, index: None, single });
+                }
+                picture(at_ms, pictures.into_iter().map(Bytes::from).collect())
+            }
         }
-        Ok(shown)
+    }
+
+    /// The keyframe that was found before. One whose bytes are held is asked for too, by one byte: whether the media is
+    /// still the same, and still open to these credentials, its place alone can tell.
+    async fn of_single(
+        &self,
+        media: &Counted<'_>,
+        user: UserId,
+        single: &Single,
+        rendition: Rendition,
+        class: Class,
+    ) -> Result<ClipPicture, Fault> {
+        let pieces = match &single.keyframe {
+            KeyframeBytes::Ranges(ranges) => media.read_ranges(ranges).await?,
+            KeyframeBytes::Packets(packets) => {
+                media.read(0, 1).await?;
+                packets.iter().map(|packet| Bytes::copy_from_slice(packet)).collect()
+            }
+        };
+        let rendered = self.0.parts.pool.render(user, class, &single.config, &pieces, &[rendition]).await?;
+        picture(single.at_ms, rendered.pictures)
     }
 
     async fn of_index(
@@ -251,20 +299,19 @@ impl Clips {
         media: &Counted<'_>,
         user: UserId,
         index: &KeyframeIndex,
-        wish: Wish,
+        point: ClipPoint,
         rendition: Rendition,
         class: Class,
     ) -> Result<ClipPicture, Fault> {
-        let point_ms = match wish {
-            Wish::Keyframe(percent) => percent.of_ms(index.duration_ms),
-            Wish::Exact(at_ms) => at_ms,
+        let point_ms = match point {
+            ClipPoint::Keyframe(percent) => percent.of_ms(index.duration_ms),
+            ClipPoint::Exact(at_ms) => at_ms,
         };
         let (keyframe, config) = at_or_before(index, point_ms)?;
-        if let Wish::Exact(at_ms) = wish {
+        if let ClipPoint::Exact(at_ms) = point {
             return self.frame(media, user, (keyframe, config), at_ms, rendition, class).await;
         }
-        media.spend(keyframe.ranges.iter().map(|range| u64::from(range.len)).sum())?;
-        let pieces = media.media.read_ranges(&keyframe.ranges).await?;
+        let pieces = media.read_ranges(&keyframe.ranges).await?;
         let rendered = self.0.parts.pool.render(user, class, config, &pieces, &[rendition]).await?;
         picture(keyframe.at_ms, rendered.pictures)
     }

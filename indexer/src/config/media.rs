@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use stills_model::clip::Container;
 use stills_model::id::UserId;
 
 use super::auth::WebUrl;
@@ -87,6 +88,8 @@ pub struct Fetch {
     pub running_max: usize,
     /// The most bytes of memory for what is known of such media.
     pub index_bytes_max: u64,
+    /// Containers that are read beside those of recordings.
+    pub formats: Vec<Container>,
 }
 
 impl Fetch {
@@ -98,6 +101,7 @@ impl Fetch {
         let deadline_doc = "How long one picture may take, reading included.";
         let rate_doc = "The slowest that a server may send, in bytes a second, after its first five seconds.";
         let running_doc = "Pictures of URLs that may be made at once; one more gets 503.";
+        let formats_doc = "Containers that such media may have beside those of recordings; libav demuxes them.";
         let index_doc = "The most memory for what is known of such media, so that a second picture takes one request.";
         Self {
             allow_urls: fetch.list("allow_urls", &[], 1000, urls_doc),
@@ -106,6 +110,7 @@ impl Fetch {
             deadline: fetch.duration("deadline", "30s", "100ms"..="10m", deadline_doc),
             rate_min: fetch.bytes("rate_min", "16KiB", "0B"..="1GiB", rate_doc),
             running_max: fetch.integer("running_max", 16, 1..=10_000, running_doc),
+            formats: fetch.list("formats", &["mxf", "mpeg", "flv", "avi"], 4, formats_doc),
             index_bytes_max: fetch.bytes("index_bytes_max", "64MiB", "0B"..="64GiB", index_doc),
         }
     }

@@ -7,6 +7,7 @@
 use std::io::IoSlice;
 
 use bytes::Bytes;
+use stills_model::clip::{ClipFound, ClipQuery, ClipShown, KeyframeBytes};
 use stills_model::exact::{ExactFrame, ExactQuery};
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::keyframe::DecoderConfig;
@@ -145,6 +146,11 @@ fn len_max(rendition: &Rendition) -> usize {
 }
 
 fn check_pictures(pictures: Vec<Vec<u8>>, renditions: &[Rendition]) -> Result<Vec<Bytes>, Ended> {
+    are_of_their_formats(&pictures, renditions)?;
+    Ok(pictures.into_iter().map(Bytes::from).collect())
+}
+
+fn are_of_their_formats(pictures: &[Vec<u8>], renditions: &[Rendition]) -> Result<(), Ended> {
     if pictures.len() != renditions.len() {
         return Err(Ended::broken("another count of pictures than asked for"));
     }
@@ -156,7 +162,7 @@ fn check_pictures(pictures: Vec<Vec<u8>>, renditions: &[Rendition]) -> Result<Ve
     if !pictures.iter().zip(renditions).all(is_of_its_format) {
         return Err(Ended::broken("a picture that is not of its format"));
     }
-    Ok(pictures.into_iter().map(Bytes::from).collect())
+    Ok(())
 }
 
 /// Has the keyframes of `media` found, and answers the worker's reads meanwhile.
@@ -199,6 +205,37 @@ pub(super) async fn exact<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
         Reply::Failed(fault) => Err(Ended::told(&fault)),
         _ => Err(Ended::broken("no answer to a search for frames")),
     }
+}
+
+/// Has a picture of a clip, or the list of its keyframes, found, and answers the worker's reads meanwhile.
+pub(super) async fn clip<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
+    stream: &mut S,
+    cpu_ms: u32,
+    query: ClipQuery,
+    media: &R,
+) -> Result<ClipFound, Ended> {
+    let (len, renditions) = (query.len, query.renditions.clone());
+    send(stream, &Request::Clip { cpu_ms, query }.encode(), &[]).await?;
+    match answer_reads(stream, media, len, Budget::of(len), MESSAGE_LEN_MAX).await? {
+        Reply::Clip(ClipFound::Listed(index)) => check_index(index, len).map(ClipFound::Listed),
+        Reply::Clip(ClipFound::Shown(shown)) => check_shown(shown, len, &renditions).map(ClipFound::Shown),
+        Reply::Failed(fault) => Err(Ended::told(&fault)),
+        _ => Err(Ended::broken("no answer to a search in a clip")),
+    }
+}
+
+/// A picture of a clip, its keyframe inside the file.
+fn check_shown(shown: ClipShown, len: u64, renditions: &[Rendition]) -> Result<ClipShown, Ended> {
+    if let KeyframeBytes::Ranges(ranges) = &shown.keyframe
+        && ranges.iter().any(|range| range.end() > len)
+    {
+        return Err(Ended::broken("a keyframe outside the file"));
+    }
+    if shown.at_ms.unsigned_abs() > TIMESTAMP_MAX_MS.unsigned_abs() {
+        return Err(Ended::broken("a frame at an instant that cannot be"));
+    }
+    are_of_their_formats(&shown.pictures, renditions)?;
+    Ok(shown)
 }
 
 /// A frame in all renditions asked for, or a fault that is a worker's to name.

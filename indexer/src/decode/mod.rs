@@ -122,6 +122,8 @@ pub struct Counters {
     pub images: AtomicU64,
     /// Scans asked for.
     pub scans: AtomicU64,
+    /// Searches in clips asked for.
+    pub clips: AtomicU64,
     /// Workers that died or broke the protocol during a request.
     pub crashes: AtomicU64,
     /// Workers killed past a deadline.

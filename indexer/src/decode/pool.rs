@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use stills_model::clip::{ClipFound, ClipQuery};
 use stills_model::exact::ExactQuery;
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::id::UserId;
@@ -150,6 +151,30 @@ impl DecodePool {
         self.within(deadline, async {
             let mut worker = self.worker_of(user).await?;
             let outcome = exchange::exact(&mut worker.stream, millis(deadline), query, media).await;
+            self.settle(user, worker, outcome)
+        })
+        .await
+    }
+
+    /// Finds the picture at one point of a clip of `user`, or all its keyframes where its container lists them; the media
+    /// is read through `media`.
+    ///
+    /// # Errors
+    /// As [`Self::scan`].
+    pub async fn clip<R: Ranges>(
+        &self,
+        user: UserId,
+        class: Class,
+        query: ClipQuery,
+        media: &R,
+    ) -> Result<ClipFound, Fault> {
+        count(&self.counters.clips);
+        let _slot = self.slot(Lane::of(class, true), class).await?;
+        let deadline = self.config.scan_deadline;
+        let query = ClipQuery { frames_max: query.frames_max.min(self.config.exact_frames_max), ..query };
+        self.within(deadline, async {
+            let mut worker = self.worker_of(user).await?;
+            let outcome = exchange::clip(&mut worker.stream, millis(deadline), query, media).await;
             self.settle(user, worker, outcome)
         })
         .await

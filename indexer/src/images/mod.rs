@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::decode::{Class, DecodePool};
+use crate::disk::Disk;
 use crate::threads::{CallError, Threads};
 use crate::thumbs::flight::Flights;
 use crate::uploads::{Head, Owner, UploadError, UploadKey, UploadStats, Uploads};
@@ -130,6 +131,8 @@ fn workers_of(owner: Owner, content: &[u8; 32]) -> UserId {
 pub struct Parts {
     /// The store.
     pub uploads: Uploads,
+    /// The disk that it is on.
+    pub disk: Arc<Disk>,
     /// Decoders.
     pub pool: Arc<DecodePool>,
     /// How many of them images may use at once; at least 1. The rest is left to footage.
@@ -152,6 +155,7 @@ pub struct Images(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     uploads: Arc<Uploads>,
+    disk: Arc<Disk>,
     pool: Arc<DecodePool>,
     threads: Threads,
     pixels_max: u64,
@@ -175,7 +179,7 @@ impl Images {
     /// # Errors
     /// Which default cannot be read or shown, and why.
     pub async fn new(parts: Parts, defaults: &BTreeMap<String, PathBuf>) -> Result<Self, String> {
-        let Parts { uploads, pool, running_max, threads, pixels_max, derived_bytes } = parts;
+        let Parts { uploads, disk, pool, running_max, threads, pixels_max, derived_bytes } = parts;
         let mut images = BTreeMap::new();
         for (content_type, path) in defaults {
             let wrong = |why: String| format!("images.defaults.{content_type} = {}: {why}", path.display());
@@ -190,6 +194,7 @@ impl Images {
         let derived = moka::sync::Cache::builder().max_capacity(derived_bytes).weigher(weigh).build();
         Ok(Self(Arc::new(Inner {
             uploads: Arc::new(uploads),
+            disk,
             pool,
             threads,
             pixels_max,
@@ -215,6 +220,9 @@ impl Images {
     /// # Errors
     /// [`ImageError::NotAnImage`], [`ImageError::Full`], [`ImageError::Busy`], [`ImageError::Store`].
     pub async fn put(&self, _permit: &PutPermit<'_>, key: UploadKey, file: Bytes) -> Result<bool, ImageError> {
+        if !self.0.disk.is_well() {
+            return Err(ImageError::Full("the disk has no room for images at present".to_owned()));
+        }
         let workers = workers_of(key.owner, &Head::of((0, 0), &file).content);
         let shown = {
             let _turn = self.turn().await.map_err(refused)?;

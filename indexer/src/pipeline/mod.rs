@@ -37,6 +37,7 @@ use crate::decode::DecodePool;
 use crate::disk::Disk;
 use crate::journal::{Entry, Journal, JournalError, JournalStats, Space};
 use crate::live::Live;
+use crate::maintain::Chores;
 use crate::metrics::Metrics;
 use crate::source::Source;
 use crate::threads::{CallError, Threads};
@@ -46,6 +47,7 @@ use queue::{Job, Queue, Urgency};
 use retention::Retention;
 
 pub use replay::Replayed;
+pub(crate) use replay::fill;
 
 /// Kind bytes of journal entries. Part of the stored form: only ever add.
 mod entry_kind {
@@ -132,6 +134,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// How far a replay is.
+    pub chores: Arc<Chores>,
 }
 
 /// What became of submitted events.
@@ -380,6 +384,24 @@ impl Pipeline {
             return;
         }
         self.0.queue.push(Urgency::Backfill, Job::Listed { timeline, rendition, instants: instants.into() });
+    }
+
+    /// Has a recording that was set aside scanned again. False: it is not set aside.
+    ///
+    /// # Errors
+    /// A failing catalog.
+    pub async fn retry(&self, timeline: Timeline, recording: RecordingId) -> Result<bool, SubmitError> {
+        let id = recording.clone();
+        let is_set_aside = self.write(move |catalog, now| catalog.retry(&timeline, &id, now)).await?;
+        if is_set_aside {
+            self.0.queue.push(Urgency::Backfill, Job::Scan { timeline, recording });
+        }
+        Ok(is_set_aside)
+    }
+
+    /// The journal, for checks.
+    pub(crate) fn journal(&self) -> &Arc<Journal> {
+        &self.0.parts.journal
     }
 
     /// What the journal did and holds.

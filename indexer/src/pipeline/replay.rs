@@ -12,7 +12,9 @@ use stills_model::event::Event;
 use super::retention::Retention;
 use super::{Pipeline, SubmitError, entry_kind};
 use crate::catalog::{Catalog, CatalogError, Effects, Finished};
+use crate::clock::Clock;
 use crate::journal::{FileName, Journal, Position};
+use crate::maintain::Tally;
 use stills_model::id::Timeline;
 use stills_model::thumb::MediaId;
 use stills_model::time::Timestamp;
@@ -51,12 +53,31 @@ impl Pipeline {
         let (catalog, journal) = (self.0.parts.catalog.get(), Arc::clone(&self.0.parts.journal));
         let catalog = catalog.ok_or_else(|| SubmitError::Failed("the catalog is not open".to_owned()))?;
         let (now, retention) = (self.0.parts.clock.now(), self.0.retention.clone());
+        let chores = Arc::clone(&self.0.parts.chores);
         // A thread of its own: a rebuild may take minutes, and look-ups go on meanwhile.
-        let done = tokio::task::spawn_blocking(move || replay_all(&catalog, &journal, &retention, now));
+        let done = tokio::task::spawn_blocking(move || replay_all(&catalog, &journal, &retention, now, &chores.tally));
         let (replayed, purge) = done.await.map_err(|error| SubmitError::Failed(error.to_string()))??;
         self.follow(Effects { scan: Vec::new(), purge }).await;
         Ok(replayed)
     }
+}
+
+/// Fills an empty catalog on its own, without a pipeline: everything in the journal is applied when this returns.
+///
+/// # Errors
+/// When the journal cannot be read or the catalog fails.
+pub(crate) fn fill(
+    catalog: &Catalog,
+    journal: &Journal,
+    retention_days: u32,
+    clock: &Clock,
+    tally: &Tally,
+) -> Result<Replayed, SubmitError> {
+    let retention = Retention::new(retention_days, clock.clone());
+    // What is to be removed from the disk cache is noted in the catalog.
+    let (replayed, _) = replay_all(catalog, journal, &retention, clock.now(), tally)?;
+    catalog.set_checkpoint(&encode_positions(&journal.files()))?;
+    Ok(replayed)
 }
 
 fn replay_all(
@@ -64,16 +85,20 @@ fn replay_all(
     journal: &Journal,
     retention: &Retention,
     now: Timestamp,
+    tally: &Tally,
 ) -> Result<(Replayed, Vec<(Timeline, MediaId)>), SubmitError> {
     let applied = catalog.checkpoint()?.map(|text| decode_positions(&text)).unwrap_or_default();
     let mut replayed = Replayed::default();
     let mut purge = Vec::new();
+    let names = [(entry_kind::EVENT, "events in the journal (bytes)"), (entry_kind::FINISHED, "results (bytes)")];
     // Results say nothing before the event they belong to is there, and files are not in the order of events.
-    for kind in [entry_kind::EVENT, entry_kind::FINISHED] {
+    for (kind, phase) in names {
+        tally.begin(phase, journal.stats().bytes);
         let mut failed: Option<CatalogError> = None;
         let report = journal.replay(
             |file| applied.get(file).copied().unwrap_or(0),
             |_, entry, payload| {
+                tally.add(payload.len() as u64);
                 if entry != kind {
                     return ControlFlow::Continue(());
                 }

@@ -48,6 +48,29 @@ fn wanted(timeline: Timeline, available: &Available) -> Wanted<'_> {
     }
 }
 
+/// Checks that what lies at a recording's place is what its event spoke of, as far as both say: another object (one
+/// that is not written yet, or written over) is tried again, and never indexed in its stead.
+fn is_as_announced(available: &Available, len: u64, etag: Option<&str>) -> Result<(), Fault> {
+    let differs =
+        |what: String| Err(Fault::new(FaultKind::Changed, format!("the media is not what was announced: {what}")));
+    if let Some(size) = available.size
+        && size != len
+    {
+        return differs(format!("it has {len} bytes, the event says {size}"));
+    }
+    match (&available.etag, etag) {
+        (Some(announced), Some(etag)) if bare(announced) != bare(etag) => {
+            differs("its entity tag is another one than the event's".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An entity tag without quotes and the mark of a weak one: notifications of stores leave them out.
+fn bare(etag: &str) -> &str {
+    etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"')
+}
+
 /// What a scan found, and the media it was found in.
 struct Scanned {
     media: Media,
@@ -124,6 +147,9 @@ impl Pipeline {
     async fn scan_media(&self, timeline: Timeline, available: &Available) -> Result<Scanned, Fault> {
         let media = self.0.parts.source.open(wanted(timeline, available)).await?;
         let media_len = media.len();
+        if !available.growing {
+            is_as_announced(available, media_len, media.etag().as_deref())?;
+        }
         let media = ScannedMedia(media);
         // Of this very place: another file under the same recording id begins anew.
         let of = (timeline, available.recording.clone(), available.media_url.clone());
@@ -212,5 +238,42 @@ impl Pipeline {
 impl AsRef<Queue> for super::Inner {
     fn as_ref(&self) -> &Queue {
         &self.queue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stills_model::id::DeviceId;
+    use stills_model::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn what_lies_there_is_what_was_announced() {
+        let check = |size: Option<u64>, announced: Option<&str>, etag: Option<&str>, expected: bool| {
+            let available = Available {
+                device: DeviceId::from_bytes([7; 12]),
+                recording: "r".parse().expect("an id"),
+                start: Timestamp::from_ms(0),
+                end: None,
+                media_url: "s3://footage/1.mp4".into(),
+                growing: false,
+                expires_at: None,
+                size,
+                etag: announced.map(Into::into),
+                credentials_key: None,
+            };
+            let outcome = is_as_announced(&available, 10, etag);
+            assert_eq!(outcome.is_ok(), expected, "{size:?} {announced:?} {etag:?}");
+            assert!(outcome.err().is_none_or(|fault| fault.kind == FaultKind::Changed));
+        };
+        check(None, None, Some("\"a\""), true);
+        check(Some(10), None, None, true);
+        check(Some(11), None, None, false);
+        check(Some(10), Some("a"), None, true);
+        check(None, Some("a"), Some("\"a\""), true);
+        check(None, Some("\"a\""), Some("W/\"a\""), true);
+        check(None, Some("a-2"), Some("\"a\""), false);
+        check(Some(10), Some("b"), Some("\"a\""), false);
     }
 }

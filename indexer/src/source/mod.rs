@@ -295,6 +295,15 @@ impl Media {
         }
     }
 
+    /// The entity tag that its place gave for what was opened, as it was written there; files have none.
+    pub fn etag(&self) -> Option<String> {
+        match &self.body {
+            Body::File(_) => None,
+            Body::Remote(media) => media.etag(),
+            Body::Whole(media) => media.etag(),
+        }
+    }
+
     /// Whether it was fetched whole: reads by others find it for as long as this value is held.
     pub fn is_whole(&self) -> bool {
         matches!(self.body, Body::Whole(_))

@@ -175,6 +175,12 @@ impl RemoteMedia {
         pinned.filter(|pin| pin.version.etag.is_some() || pin.version.modified.is_some())
     }
 
+    /// The entity tag of the state that it was opened in.
+    pub(super) fn etag(&self) -> Option<String> {
+        let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        pinned.as_ref().and_then(|pin| pin.version.etag.clone())
+    }
+
     /// Bytes when it was opened, or indexed.
     pub(super) fn len(&self) -> u64 {
         self.len

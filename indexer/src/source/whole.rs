@@ -52,6 +52,8 @@ pub(super) struct Spool {
 pub(super) struct WholeMedia {
     file: Arc<File>,
     len: u64,
+    /// Of the version that was fetched.
+    etag: Option<String>,
     /// Given back when the file goes.
     _share: Share,
 }
@@ -154,13 +156,17 @@ impl Spool {
         if answer.total.is_some_and(|total| total != written) {
             return Err(Fault::new(FaultKind::Unreadable, "the media's server broke off"));
         }
-        Ok(Some(WholeMedia { file, len: written, _share: share }))
+        Ok(Some(WholeMedia { file, len: written, etag: answer.version.etag, _share: share }))
     }
 }
 
 impl WholeMedia {
     pub(super) fn len(&self) -> u64 {
         self.len
+    }
+
+    pub(super) fn etag(&self) -> Option<String> {
+        self.etag.clone()
     }
 
     /// Reads exactly `len` bytes.

@@ -12,7 +12,7 @@ const MAGIC: &[u8; 8] = b"STLIMG01";
 /// Bytes before the head.
 pub(super) const PREFIX_LEN: usize = 16;
 
-/// The longest head: four names of 256 bytes and some numbers take less.
+/// The longest head: four texts of 256 bytes and some numbers take a third of it.
 pub(super) const HEAD_LEN_MAX: usize = 4096;
 
 /// Whose image it is.
@@ -40,9 +40,6 @@ pub struct UploadKey {
 }
 
 impl UploadKey {
-    /// The longest of each text, in bytes.
-    pub const TEXT_LEN_MAX: usize = 256;
-
     fn write(&self, w: &mut Writer) {
         match &self.owner {
             Owner::Everyone => w.byte(0),

@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 use stills_model::codec::Malformed;
 use thiserror::Error;
 
+use form::{HEAD_LEN_MAX, PREFIX_LEN};
 pub use form::{Head, Owner, UploadKey};
 
 /// What temporary files end with; those of a run that was killed are removed at the next start.
@@ -39,6 +40,9 @@ pub enum UploadError {
         /// The bound.
         bytes_max: u64,
     },
+    /// The key's texts are too long; nothing was changed.
+    #[error("the texts that name an image may together take some {HEAD_LEN_MAX} bytes")]
+    LongKey,
     /// A file is not what was written.
     #[error("the image {name} is damaged: {what}")]
     Damaged {
@@ -129,18 +133,16 @@ impl Uploads {
         UploadStats { count: index.files.len(), bytes: index.bytes }
     }
 
-    /// Whether there is an image under this key.
-    pub fn has(&self, key: &UploadKey) -> bool {
-        self.index().files.contains_key(&key.digest())
-    }
-
     /// Stores an image of `size` pixels in place of the one before, durably. Says whether there was none.
     ///
     /// # Errors
-    /// [`UploadError::Full`] changes nothing. After [`UploadError::Io`] either of the two is there, whole.
+    /// [`UploadError::Full`] and [`UploadError::LongKey`] change nothing. After [`UploadError::Io`] either of the two is there, whole.
     pub fn put(&self, key: &UploadKey, size: (u32, u32), image: &[u8]) -> Result<bool, UploadError> {
         let name = key.digest();
         let head = form::encode(key, &Head::of(size, image));
+        if head.len() > PREFIX_LEN + HEAD_LEN_MAX {
+            return Err(UploadError::LongKey);
+        }
         let len = (head.len() as u64).saturating_add(image.len() as u64);
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_room(&name, len)?;
@@ -220,7 +222,7 @@ impl Uploads {
             _ => failed("read", &path)(error),
         };
         let malformed = |Malformed(what)| damaged(&name, what);
-        let mut prefix = [0; form::PREFIX_LEN];
+        let mut prefix = [0; PREFIX_LEN];
         file.read_exact(&mut prefix).map_err(cut)?;
         let mut head = vec![0; form::head_len(&prefix).map_err(malformed)?];
         file.read_exact(&mut head).map_err(cut)?;

@@ -7,4 +7,5 @@ mod exact;
 mod fallback;
 mod harness;
 mod poster;
+mod recovery;
 mod shape;

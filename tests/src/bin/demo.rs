@@ -326,5 +326,8 @@ fn print_next_steps(stills: &Stills, recordings: &[Recording], window: (i64, i64
     println!("curl -s -H \"Authorization: Bearer $TOKEN\" '{host}{search}'");
     let thumb = stills::thumb(&first.camera, window, 0);
     println!("curl -s -H \"Authorization: Bearer $TOKEN\" -o thumb.jpg '{host}{thumb}'");
+    let latest = format!("/images/v1/image/Device/{}.{}/Latest", first.camera.user, first.camera.device);
+    let latest = format!("{latest}?width=480&aspect=16x9&imageFormat=webp");
+    println!("curl -s -H \"Authorization: Bearer $TOKEN\" -o latest.webp '{host}{latest}'");
     println!("curl -s {host}/openapi.json");
 }

@@ -10,6 +10,8 @@
 
 #![expect(clippy::panic, reason = "a test that cannot go on has failed, and says why")]
 
+pub mod bucket;
+pub mod dice;
 pub mod event;
 pub mod http;
 pub mod media_server;

@@ -1,6 +1,7 @@
 //! Footage that many promises need, small and quick to make, and looks at pictures.
 
 use e2e::footage::{Codec, Container, Footage, Rate, Recipe, cached, cached_all, look};
+pub(crate) use e2e::harness::dice::Dice;
 use e2e::harness::{Answer, START};
 
 /// From the start to the end of some footage.
@@ -52,25 +53,6 @@ pub(crate) fn assorted() -> Vec<Footage> {
     let recipes: Vec<Recipe> =
         recipes.into_iter().zip(hours).map(|(recipe, start_ms)| Recipe { start_ms, ..recipe }).collect();
     cached_all(&recipes).expect("footage")
-}
-
-/// Numbers that look random and are the same in every run.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    /// A number from `low` to `high`, both possible.
-    pub(crate) fn roll(&mut self, low: i64, high: i64) -> i64 {
-        // xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled".
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let bits = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 1;
-        low + bits.cast_signed() % (high - low + 1)
-    }
 }
 
 /// Whether NGINX answered from its store, as it says itself.

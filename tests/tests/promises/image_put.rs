@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use e2e::harness::tmpfs::Tmpfs;
 use e2e::harness::token::{claims_with, hs256, with_scope};
-use e2e::harness::{Camera, DEVICE, OTHER_DEVICE, OTHER_USER, Setup, Stills, USER};
+use e2e::harness::{Camera, DEVICE, OTHER_DEVICE, OTHER_USER, Setup, Stills, USER, wait};
 use image::ImageFormat;
 use reqwest::Method;
 use serde_json::json;
@@ -94,8 +95,12 @@ async fn every_format_is_taken_whatever_it_is_called() {
         put(&stills, &image(path, ""), png(320, 180, BLUE)).await.expect(201);
         check_shown(&stills, path, BLUE).await;
     }
+    let long = format!("Show/{}/Poster", "x".repeat(256));
+    put(&stills, &image(&long, ""), png(320, 180, BLUE)).await.expect(201);
+    check_shown(&stills, &long, BLUE).await;
+    put(&stills, &image(&long.replace("xx", "xxx"), ""), png(320, 180, BLUE)).await.problem(400, "bad-request");
     let names = files(&stills);
-    assert_eq!(names.len(), 7);
+    assert_eq!(names.len(), 8);
     assert!(names.iter().all(|name| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())), "{names:?}");
 }
 
@@ -158,6 +163,41 @@ async fn what_is_over_a_bound_or_no_image_changes_nothing() {
     delete("Show/0/Poster").await.problem(404, "not-found");
     put(&stills, &image(&format!("Show/{n_put}/Poster"), ""), file).await.expect(201);
     stills.get(&image("Show/0/Poster", BOX)).await.problem(500, "no-image");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_keeps_what_is_there() {
+    let home = Setup::new().lay_out();
+    let disk = Tmpfs::mount(&home.data().join("uploads"), 1 << 20);
+    let stills = Stills::start(home, true).await;
+    put(&stills, &image(POSTER, ""), png(320, 180, RED)).await.expect(201);
+    disk.fill();
+    for path in [POSTER, "Show/new/Poster"] {
+        put(&stills, &image(path, ""), png(320, 180, BLUE)).await.problem(503, "unavailable");
+    }
+    check_shown(&stills, POSTER, RED).await;
+    stills.get(&image("Show/new/Poster", BOX)).await.problem(500, "no-image");
+    assert_eq!(files(&stills).len(), 1, "nothing half-written is left");
+    disk.free();
+    put(&stills, &image(POSTER, ""), png(320, 180, BLUE)).await.expect(204);
+    check_shown(&stills, POSTER, BLUE).await;
+}
+
+/// What is kept free for deletes and the journal is not for images.
+#[tokio::test]
+async fn what_is_kept_free_stays_free() {
+    let home = Setup::new().set("data.free_min", "\"16MiB\"").lay_out();
+    let disk = Tmpfs::mount(&home.data(), 48 << 20);
+    let stills = Stills::start(home, true).await;
+    put(&stills, &image(POSTER, ""), png(320, 180, RED)).await.expect(201);
+    disk.fill();
+    wait::until("the disk is seen to be full", async || stills.admin("/readyz").await.status == 503).await;
+    put(&stills, &image(POSTER, ""), png(320, 180, BLUE)).await.problem(503, "unavailable");
+    check_shown(&stills, POSTER, RED).await;
+    disk.free();
+    wait::until("there is room again", async || stills.admin("/readyz").await.status == 200).await;
+    put(&stills, &image(POSTER, ""), png(320, 180, BLUE)).await.expect(204);
+    check_shown(&stills, POSTER, BLUE).await;
 }
 
 #[tokio::test]

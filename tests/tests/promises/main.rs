@@ -3,6 +3,7 @@
 mod fixtures;
 mod image_fixtures;
 
+mod breaking;
 mod conditional;
 mod crash;
 mod deletion;
@@ -13,11 +14,15 @@ mod guard;
 mod http;
 mod image;
 mod image_boxes;
+mod image_credentials;
+mod image_matrix;
 mod image_put;
 mod jobs;
 mod keys;
 mod kinesis;
 mod listing;
+mod maintenance;
+mod network_media;
 mod one_picture;
 mod operations;
 mod order;

@@ -8,7 +8,9 @@
 //! Media is hostile: every table is bounded by the bytes that hold it, every loop by a maximum, and no byte is trusted.
 //! Never decodes, never reads the pictures' bytes where tables tell enough, and knows nothing of FFmpeg.
 
+use stills_model::clip::ClipPoint;
 use stills_model::fault::{Fault, FaultKind};
+use stills_model::keyframe::{DecoderConfig, Keyframe};
 use stills_model::keyframe_index::KeyframeIndex;
 
 mod bitstream;
@@ -56,9 +58,58 @@ pub fn scan(media: &mut dyn Media, growing: bool, resume: &[u8]) -> Result<Keyfr
     }
     let mut window = Window::new(media);
     match Container::of(&mut window, growing)? {
-        Container::Mp4 => mp4::scan(&mut window, growing, resume),
+        Container::Mp4 => mp4::scan(&mut window, growing, resume, false),
         Container::Mkv => mkv::scan(&mut window, growing, resume),
         Container::Ts(layout) => ts::scan(&mut window, layout, growing, resume),
+    }
+}
+
+/// What is found in a clip whose container is also one of recordings.
+pub(crate) enum Clip {
+    /// All its keyframes.
+    Listed(KeyframeIndex),
+    /// The one that was asked for; the container lists none.
+    Found(Found),
+}
+
+/// A keyframe that was searched for.
+pub(crate) struct Found {
+    /// It, its configuration the one beside it.
+    pub(crate) keyframe: Keyframe,
+    pub(crate) config: DecoderConfig,
+}
+
+/// Finds the keyframes of a clip, or the one at or before `point` without reading it all.
+///
+/// # Errors
+/// As [`scan`].
+pub(crate) fn clip(media: &mut dyn Media, point: ClipPoint) -> Result<Clip, Fault> {
+    let mut window = Window::new(media);
+    match Container::of(&mut window, false)? {
+        Container::Mp4 => {
+            // Exact frames need the samples of all fragments anyway.
+            if let ClipPoint::Keyframe(percent) = point
+                && let Some(found) = mp4::seek::at_or_before(&mut window, percent)?
+            {
+                return Ok(Clip::Found(found));
+            }
+            mp4::scan(&mut window, false, &[], true).map(Clip::Listed)
+        }
+        Container::Mkv => mkv::scan(&mut window, false, &[]).map(Clip::Listed),
+        Container::Ts(layout) => ts::seek::at_or_before(&mut window, layout, point).map(Clip::Found),
+    }
+}
+
+/// All keyframes of a clip, however many fragments that takes; nothing of a container that would be read whole.
+///
+/// # Errors
+/// As [`scan`].
+pub(crate) fn listed(media: &mut dyn Media) -> Result<Option<KeyframeIndex>, Fault> {
+    let mut window = Window::new(media);
+    match Container::of(&mut window, false)? {
+        Container::Mp4 => mp4::scan(&mut window, false, &[], true).map(Some),
+        Container::Mkv => mkv::scan(&mut window, false, &[]).map(Some),
+        Container::Ts(_) => Ok(None),
     }
 }
 

@@ -80,7 +80,8 @@ impl<'m> Samples<'m> {
         let first = query.ranges.first().ok_or_else(moved)?.offset;
         let (mut source, mut clock) = match Container::of(&mut window, query.growing)? {
             Container::Mp4 => {
-                let (samples, timescale, configs) = mp4::samples(&mut window, query.growing)?;
+                let (samples, timescale, configs) =
+                    mp4::samples(&mut window, query.growing, query.config.codec.is_of_clips_alone())?;
                 let clock = Clock { origin: earliest(&samples), timescale, shift_ms: 0 };
                 (Source::Listed(from(samples, first, clock, query).ok_or_else(moved)?, configs), clock)
             }

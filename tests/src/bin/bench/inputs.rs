@@ -124,7 +124,7 @@ fn arguments(order: &Order, place: &Path) -> io::Result<Vec<String>> {
             line.extend(words(&format!("-map [v] -an -frames:v {n_frames} -pix_fmt yuv420p -g {gop}")));
             line.extend(words(&match *coding {
                 "hevc" => format!(
-                    "-c:v libx265 -preset ultrafast -tag:v hvc1 -crf 29 -x265-params \
+                    "-c:v libx265 -preset ultrafast -tag:v hvc1 -crf 23 -x265-params \
                      log-level=error:keyint={gop}:min-keyint={gop}:scenecut=0:bframes=0:sao=1:wpp=0"
                 ),
                 quality => format!("{X264} {quality} -keyint_min {gop}"),

@@ -90,7 +90,7 @@ pub(super) fn is_picture(codec: Codec, byte: u8) -> bool {
         Codec::Hevc => byte >> 1 & 0x3f <= 31,
         Codec::Mpeg2 => byte == 0x00,
         Codec::Mpeg4 => byte == 0xb6,
-        Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::Mjpeg => false,
+        Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::Mjpeg | Codec::ProRes | Codec::Dnxhd => false,
     }
 }
 
@@ -102,7 +102,7 @@ pub(super) fn look<'a>(codec: Codec, units: impl Iterator<Item = &'a [u8]>, sets
         Codec::Hevc => hevc::look(units, sets),
         Codec::Mpeg2 => mpeg::look_2(units, sets),
         Codec::Mpeg4 => mpeg::look_4(units, sets),
-        Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::Mjpeg => Look::default(),
+        Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::Mjpeg | Codec::ProRes | Codec::Dnxhd => Look::default(),
     }
 }
 
@@ -113,7 +113,7 @@ pub(super) fn complete(codec: Codec, sets: &Sets) -> bool {
         Codec::H264 => has(h264::SPS) && has(h264::PPS),
         Codec::Hevc => has(hevc::SPS) && has(hevc::PPS),
         Codec::Mpeg2 | Codec::Mpeg4 => !sets.0.is_empty(),
-        Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::Mjpeg => true,
+        Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::Mjpeg | Codec::ProRes | Codec::Dnxhd => true,
     }
 }
 

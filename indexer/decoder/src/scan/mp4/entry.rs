@@ -11,9 +11,20 @@ use super::boxes::{boxes, find};
 const ENTRIES_MAX: usize = 256;
 
 /// The decoder configurations of a `stsd` box in order; an entry that is not decoded here is a fault of its own.
-pub(super) fn entries(stsd: &[u8], orientation: Orientation) -> Vec<Result<DecoderConfig, Fault>> {
+///
+/// `is_clip` lets the codecs of clips alone pass.
+pub(super) fn entries(stsd: &[u8], orientation: Orientation, is_clip: bool) -> Vec<Result<DecoderConfig, Fault>> {
     let content = stsd.get(8..).unwrap_or_default();
-    boxes(content).take(ENTRIES_MAX).map(|(kind, entry)| config(kind, entry, orientation)).collect()
+    let of_clips = |config: &DecoderConfig| config.codec.is_of_clips_alone();
+    let read = |(kind, entry)| match config(kind, entry, orientation) {
+        Ok(config) if of_clips(&config) && !is_clip => Err(not_decoded(kind)),
+        config => config,
+    };
+    boxes(content).take(ENTRIES_MAX).map(read).collect()
+}
+
+fn not_decoded(kind: [u8; 4]) -> Fault {
+    unsupported(format!("the video codec '{}' is not decoded here", kind.escape_ascii()))
 }
 
 fn config(kind: [u8; 4], entry: &[u8], orientation: Orientation) -> Result<DecoderConfig, Fault> {
@@ -42,7 +53,10 @@ fn config(kind: [u8; 4], entry: &[u8], orientation: Orientation) -> Result<Decod
         b"XVID" | b"xvid" | b"DIVX" | b"FMP4" => (Codec::Mpeg4, Vec::new()),
         b"jpeg" | b"mjpa" | b"mjpg" | b"MJPG" | b"AVDJ" => (Codec::Mjpeg, Vec::new()),
         b"m2v1" | b"mpg2" => (Codec::Mpeg2, Vec::new()),
-        _ => return Err(unsupported(format!("the video codec '{name}' is not decoded here"))),
+        b"apco" | b"apcs" | b"apcn" | b"apch" | b"ap4h" | b"ap4x" => (Codec::ProRes, Vec::new()),
+        b"AVdn" | b"AVdh" => (Codec::Dnxhd, Vec::new()),
+        _ if is_mpeg2_by_rate(kind) => (Codec::Mpeg2, Vec::new()),
+        _ => return Err(not_decoded(kind)),
     };
     if extradata.len() > DecoderConfig::EXTRADATA_MAX_BYTES {
         return Err(too_large(format!(
@@ -52,6 +66,11 @@ fn config(kind: [u8; 4], entry: &[u8], orientation: Orientation) -> Result<Decod
     }
     let packaging = Packaging::Samples { prefix: Vec::new() };
     Ok(DecoderConfig { codec, packaging, extradata, size, sample_aspect: aspect(inside), orientation })
+}
+
+/// Sony's names for MPEG-2 of its camcorders (`xdv1`, `xd5b`, `hdv2`, `mx5p` and so on), one for each rate and size.
+fn is_mpeg2_by_rate(kind: [u8; 4]) -> bool {
+    matches!(&kind[..3], b"xdv" | b"xd5" | b"hdv" | b"mx5" | b"mx4" | b"mx3")
 }
 
 fn aspect(inside: &[u8]) -> (u32, u32) {
@@ -124,9 +143,18 @@ mod tests {
     #[test]
     fn codecs_and_what_they_need() {
         let config = |kind: &[u8; 4], inside: &[u8]| {
-            let found = entries(&entry(kind, inside), Orientation::default());
+            let found = entries(&entry(kind, inside), Orientation::default(), false);
             found.into_iter().next().expect("one entry")
         };
+        let of_clip = |kind: &[u8; 4]| {
+            let found = entries(&entry(kind, b""), Orientation::default(), true);
+            found.into_iter().next().expect("one entry").map(|config| config.codec)
+        };
+        for (kind, codec) in [(b"ap4h", Codec::ProRes), (b"apcn", Codec::ProRes), (b"AVdh", Codec::Dnxhd)] {
+            assert_eq!(of_clip(kind), Ok(codec));
+        }
+        assert_eq!(of_clip(b"avc1"), Ok(Codec::H264));
+        assert!(of_clip(b"drac").is_err());
         let avc = config(b"avc1", b"\0\0\0\x0aavcC\x01\x02\0\0\0\x10pasp\0\0\0\x04\0\0\0\x03").expect("avc1");
         assert_eq!((avc.codec, avc.size, avc.sample_aspect), (Codec::H264, (1920, 1080), (4, 3)));
         assert_eq!(avc.extradata, [1, 2]);

@@ -23,6 +23,7 @@ mod boxes;
 mod edits;
 mod entry;
 mod fragments;
+pub(super) mod seek;
 mod tables;
 mod track;
 
@@ -50,29 +51,40 @@ pub(super) fn begins(head: &[u8]) -> bool {
 }
 
 /// Finds the keyframes of an MP4 or MOV file.
-pub(super) fn scan(window: &mut Window<'_>, growing: bool, resume: &[u8]) -> Result<KeyframeIndex, Fault> {
+///
+/// `is_clip` lets the codecs of clips alone pass.
+pub(super) fn scan(
+    window: &mut Window<'_>,
+    growing: bool,
+    resume: &[u8],
+    is_clip: bool,
+) -> Result<KeyframeIndex, Fault> {
     if let Ok(state) = State::read(resume)
         && let Some(moov) = state.moov(window)?
     {
-        let mut walk = Walk { growing, state, samples: Vec::new(), places: Vec::new() };
+        let mut walk = Walk { growing, is_clip, state, samples: Vec::new(), places: Vec::new() };
         walk.fragments(window, &moov)?;
         return walk.finish(window, true);
     }
-    let (walk, fragmented) = walk(window, growing)?;
+    let (walk, fragmented) = walk(window, growing, is_clip)?;
     walk.finish(window, fragmented)
 }
 
 /// All samples in decoding order as the container gives them, the ticks of a second, and the configurations.
-pub(super) fn samples(window: &mut Window<'_>, growing: bool) -> Result<(Vec<Sample>, u32, Vec<DecoderConfig>), Fault> {
-    let (walk, _) = walk(window, growing)?;
+pub(super) fn samples(
+    window: &mut Window<'_>,
+    growing: bool,
+    is_clip: bool,
+) -> Result<(Vec<Sample>, u32, Vec<DecoderConfig>), Fault> {
+    let (walk, _) = walk(window, growing, is_clip)?;
     let timeline = &walk.state.timeline;
     Ok((walk.samples, timeline.timescale(), timeline.configs().to_vec()))
 }
 
 /// Takes all samples, and tells whether there are fragments.
-fn walk(window: &mut Window<'_>, growing: bool) -> Result<(Walk, bool), Fault> {
+fn walk(window: &mut Window<'_>, growing: bool, is_clip: bool) -> Result<(Walk, bool), Fault> {
     let (moov, found) = find_moov(window, growing)?;
-    let track = Track::choose(&moov)?;
+    let track = Track::choose(&moov, is_clip)?;
     let state = State {
         at: found.end,
         moov_at: found.at,
@@ -81,7 +93,7 @@ fn walk(window: &mut Window<'_>, growing: bool) -> Result<(Walk, bool), Fault> {
         trust: Trust::Open,
         timeline: Timeline::new(track.timescale),
     };
-    let mut walk = Walk { growing, state, samples: Vec::new(), places: Vec::new() };
+    let mut walk = Walk { growing, is_clip, state, samples: Vec::new(), places: Vec::new() };
     walk.tables(window, &track)?;
     if track.defaults.is_some() {
         walk.fragments(window, &moov)?;
@@ -195,6 +207,7 @@ impl State {
 
 struct Walk {
     growing: bool,
+    is_clip: bool,
     state: State,
     /// Found in this scan.
     samples: Vec<Sample>,
@@ -230,7 +243,7 @@ impl Walk {
 
     /// Takes the samples of all fragments from `state.at` on.
     fn fragments(&mut self, window: &mut Window<'_>, moov: &[u8]) -> Result<(), Fault> {
-        let track = Track::choose(moov)?;
+        let track = Track::choose(moov, self.is_clip)?;
         self.know(&track)?;
         for _ in 0..BOXES_MAX {
             let Some(top) = Top::read(window, self.state.at)? else { break };

@@ -22,6 +22,8 @@ pub(super) struct Tables<'a> {
     pub(super) stts: &'a [u8],
     pub(super) ctts: &'a [u8],
     pub(super) stss: Option<&'a [u8]>,
+    /// Pictures that can be entered though those shown before them cannot be decoded then (QuickTime).
+    pub(super) stps: &'a [u8],
     pub(super) stsc: &'a [u8],
     pub(super) sizes: Sizes<'a>,
     pub(super) offsets: Offsets<'a>,
@@ -112,7 +114,7 @@ impl<'a> Tables<'a> {
     /// The samples in decoding order, until any of the tables that they need ends.
     pub(super) fn rows(self) -> impl Iterator<Item = Row> + 'a {
         let (mut durations, mut shifts) = (Runs::new(self.stts), Runs::new(self.ctts));
-        let mut syncs = self.stss.map(Syncs::new);
+        let (mut syncs, mut partial) = (self.stss.map(Syncs::new), Syncs::new(self.stps));
         let mut chunks = Chunks::new(self.stsc, self.offsets);
         let mut dts = 0i64;
         (0..self.count()).map_while(move |sample| {
@@ -123,7 +125,7 @@ impl<'a> Tables<'a> {
             let duration = durations.next_value().unwrap_or(1);
             let duration = if duration > i32::MAX.cast_unsigned() { 1 } else { duration };
             let shift = i64::from(shifts.next_value().unwrap_or(0).cast_signed());
-            let sync = syncs.as_mut().is_none_or(|syncs| syncs.holds(sample));
+            let sync = syncs.as_mut().is_none_or(|syncs| syncs.holds(sample)) | partial.holds(sample);
             let row = Row { offset, len, dts, pts: dts.saturating_add(shift), duration, sync, entry };
             dts = dts.saturating_add(duration.into());
             Some(row)
@@ -241,6 +243,7 @@ mod tests {
             stts: &stts,
             ctts: &ctts,
             stss: Some(&stss),
+            stps: &[],
             stsc: &stsc,
             sizes: Sizes::stsz(&stsz).expect("stsz"),
             offsets: Offsets { table: &stco, wide: false },

@@ -37,9 +37,9 @@ pub(super) struct Defaults {
 
 impl<'a> Track<'a> {
     /// The first video track that is enabled and decodable; else the first decodable; else the first, with its fault.
-    pub(super) fn choose(moov: &'a [u8]) -> Result<Self, Fault> {
+    pub(super) fn choose(moov: &'a [u8], is_clip: bool) -> Result<Self, Fault> {
         let tracks = boxes(moov).filter(|(kind, _)| kind == b"trak").take(TRACKS_MAX);
-        let mut videos: Vec<Self> = tracks.filter_map(|(_, trak)| Self::read(moov, trak)).collect();
+        let mut videos: Vec<Self> = tracks.filter_map(|(_, trak)| Self::read(moov, trak, is_clip)).collect();
         let decodable = |track: &Self| track.entries.iter().any(Result::is_ok);
         let chosen = videos.iter().position(|track| track.enabled && decodable(track));
         let chosen = chosen.or_else(|| videos.iter().position(decodable)).unwrap_or(0);
@@ -55,7 +55,7 @@ impl<'a> Track<'a> {
     }
 
     /// Nothing for tracks that are not video or lack what every track has.
-    fn read(moov: &'a [u8], trak: &'a [u8]) -> Option<Self> {
+    fn read(moov: &'a [u8], trak: &'a [u8], is_clip: bool) -> Option<Self> {
         let mdia = find(trak, b"mdia")?;
         if find(mdia, b"hdlr")?.get(8..12)? != b"vide" {
             return None;
@@ -70,7 +70,7 @@ impl<'a> Track<'a> {
         Some(Self {
             id: header.id,
             timescale,
-            entries: entries(find(stbl, b"stsd")?, orientation),
+            entries: entries(find(stbl, b"stsd")?, orientation, is_clip),
             edits: Edits::read(elst, movie.timescale, timescale, defaults.is_some()),
             tables: tables(stbl),
             defaults,
@@ -88,6 +88,7 @@ fn tables(stbl: &[u8]) -> Tables<'_> {
         stts: table(b"stts"),
         ctts: table(b"ctts"),
         stss: find(stbl, b"stss"),
+        stps: table(b"stps"),
         stsc: table(b"stsc"),
         sizes,
         offsets: Offsets { table: wide.unwrap_or_else(|| table(b"stco")), wide: wide.is_some() },

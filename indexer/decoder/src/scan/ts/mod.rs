@@ -24,6 +24,7 @@ use super::{damaged, unsupported};
 mod clock;
 pub(crate) mod packet;
 mod psi;
+pub(super) mod seek;
 mod state;
 mod unit;
 
@@ -89,6 +90,8 @@ pub(super) struct Stream {
     walk: Walk,
     growing: bool,
     whole: bool,
+    /// Bytes that are read at once.
+    chunk_len: u32,
 }
 
 impl Stream {
@@ -102,7 +105,7 @@ impl Stream {
         };
         let mut state = State::new(window, at, packet_len.max(STRIDES[0]))?;
         state.video = Some(Video { pid, codec: config.codec });
-        Ok(Self { walk: Walk::new(state, Some(VecDeque::new())), growing, whole: false })
+        Ok(Self { walk: Walk::new(state, Some(VecDeque::new())), growing, whole: false, chunk_len: STREAM_CHUNK_LEN })
     }
 
     /// The next picture; all of its bytes are in the file.
@@ -114,7 +117,7 @@ impl Stream {
             if self.whole {
                 return Ok(None);
             }
-            if self.walk.chunk(window, STREAM_CHUNK_LEN)? == Ended::Whole {
+            if self.walk.chunk(window, self.chunk_len)? == Ended::Whole {
                 self.whole = true;
                 if !self.growing {
                     self.walk.close()?;

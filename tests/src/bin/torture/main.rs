@@ -1,0 +1,23 @@
+//! `torture damage|kill|disk [ROUNDS [SEED]]`: long rounds of what the tests play a few of. Started by `scripts/torture`.
+
+#![expect(clippy::print_stdout, reason = "it says how far it is")]
+
+use std::io;
+
+use e2e::torture::{damage, disk, kill};
+
+fn main() -> io::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |n: usize| arguments.get(n).map(|text| text.parse::<u32>().map_err(io::Error::other)).transpose();
+    let (count, seed) = (number(1)?, u64::from(number(2)?.unwrap_or(1)));
+    let runtime = tokio::runtime::Runtime::new()?;
+    let each = |round: u32, what: &str| println!("round {round}: {what}");
+    match arguments.first().map(String::as_str) {
+        Some("damage") => runtime.block_on(damage::rounds(count.unwrap_or(300), seed, each)),
+        Some("kill") => runtime.block_on(kill::rounds(count.unwrap_or(500), seed, each)),
+        Some("disk") => runtime.block_on(disk::rounds(count.unwrap_or(50), seed, each)),
+        _ => return Err(io::Error::other("usage: torture damage|kill|disk [ROUNDS [SEED]]")),
+    }
+    println!("all rounds held");
+    Ok(())
+}

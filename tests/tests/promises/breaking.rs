@@ -1,0 +1,19 @@
+//! A few rounds of what `scripts/torture` plays for long: whatever breaks, no picture is wrong, nothing acknowledged is
+//! lost, nothing hangs, and everything comes back by itself.
+
+use e2e::torture::{damage, disk, kill};
+
+#[tokio::test]
+async fn damaged_files() {
+    damage::rounds(damage::ROUNDS_OF_ALL, 3, |_, _| {}).await;
+}
+
+#[tokio::test]
+async fn kills_under_load() {
+    kill::rounds(4, 3, |_, _| {}).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_under_load() {
+    disk::rounds(3, 3, |_, _| {}).await;
+}
