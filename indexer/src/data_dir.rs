@@ -4,6 +4,7 @@
 //! <data>/lock              flock held for the owner's life; holds its process id, for the error message only
 //! <data>/journal/          recording events, ground state
 //! <data>/uploads/          images put by users, ground state
+//! <data>/jobs/             jobs in a journal of their own, and their results; ground state
 //! <data>/catalog/          derived from the journal
 //! <data>/cache/            pictures in volumes and where they are, derived
 //! <data>/admin             where the admin listener of the server is that runs on it
@@ -74,7 +75,7 @@ impl DataDir {
         lock.set_len(0).map_err(failed("empty", &lock_path))?;
         writeln!(lock, "{}", std::process::id()).map_err(failed("write", &lock_path))?;
         let data = Self { root: root.to_owned(), _lock: lock };
-        for dir in [data.journal(), data.uploads(), data.catalog(), data.cache()] {
+        for dir in [data.journal(), data.uploads(), data.jobs(), data.catalog(), data.cache()] {
             create(&dir).map_err(failed("create", &dir))?;
         }
         Ok(data)
@@ -93,6 +94,11 @@ impl DataDir {
     /// Where uploaded images are.
     pub fn uploads(&self) -> PathBuf {
         self.root.join("uploads")
+    }
+
+    /// Where jobs and their results are.
+    pub fn jobs(&self) -> PathBuf {
+        self.root.join("jobs")
     }
 
     /// Where the catalog is.

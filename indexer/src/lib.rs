@@ -2,7 +2,7 @@
 //!
 //! `main → run → pipeline → thumbs → {cache, catalog, decode, source}`, `run → images → {uploads, decode}`,
 //! `run → clips → {source, decode}`: leaves never import each other, only `thumbs`, `images`, `clips` and `pipeline`
-//! compose them. `recovery` looks after the stores while they run.
+//! compose them, and `jobs` on top of `clips`. `recovery` looks after the stores while they run.
 
 pub mod config;
 mod recovery;
@@ -10,6 +10,7 @@ pub mod run;
 
 pub mod clips;
 pub mod images;
+pub mod jobs;
 pub mod pipeline;
 pub mod thumbs;
 

@@ -78,6 +78,12 @@ pub struct Metrics {
     pub journal_syncs: Counter,
     pub journal_sync_failures: Counter,
     pub pipeline_backlog: Gauge,
+    jobs: Family<Labels<1>, Counter>,
+    webhooks: Family<Labels<1>, Counter>,
+    pub jobs_waiting: Gauge,
+    pub jobs_running: Gauge,
+    pub webhooks_due: Gauge,
+    pub webhooks_dead: Gauge,
     pub retired: Counter,
     recoveries: Family<Labels<1>, Counter>,
     pub disk_free: Gauge<u64, AtomicU64>,
@@ -115,6 +121,12 @@ impl Metrics {
             journal_syncs: Counter::default(),
             journal_sync_failures: Counter::default(),
             pipeline_backlog: Gauge::default(),
+            jobs: Family::default(),
+            webhooks: Family::default(),
+            jobs_waiting: Gauge::default(),
+            jobs_running: Gauge::default(),
+            webhooks_due: Gauge::default(),
+            webhooks_dead: Gauge::default(),
             retired: Counter::default(),
             recoveries: Family::default(),
             disk_free: Gauge::default(),
@@ -163,6 +175,12 @@ impl Metrics {
             self.journal_sync_failures.clone(),
         );
         r.register("pipeline_backlog", "Recordings that wait to be indexed", self.pipeline_backlog.clone());
+        r.register("jobs", "Jobs that ended", self.jobs.clone());
+        r.register("jobs_waiting", "Jobs in the queue", self.jobs_waiting.clone());
+        r.register("jobs_running", "Jobs at work", self.jobs_running.clone());
+        r.register("webhooks", "Attempts to tell the receiver of a job", self.webhooks.clone());
+        r.register("webhooks_due", "Receivers that are still to be told", self.webhooks_due.clone());
+        r.register("webhooks_dead", "Receivers that were given up, of jobs that are known", self.webhooks_dead.clone());
         r.register("retired_recordings", "Recordings removed because they are past retention", self.retired.clone());
         r.register("recoveries", "Stores closed and opened anew because they failed", self.recoveries.clone());
         r.register("disk_free_bytes", "Room on the data directory's disk", self.disk_free.clone());
@@ -221,6 +239,17 @@ impl Metrics {
     /// Recording events with one outcome (`new`, `duplicate`).
     pub fn events(&self, outcome: &'static str, count: u64) {
         self.events.get_or_create(&[("outcome", outcome)]).inc_by(count);
+    }
+
+    /// One job that ended.
+    pub fn job(&self, is_success: bool) {
+        let outcome = if is_success { "ok" } else { "failed" };
+        self.jobs.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// One attempt to tell a receiver (`delivered`, `failed`, `dead`).
+    pub fn webhook(&self, outcome: &'static str) {
+        self.webhooks.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// All series as text of [`CONTENT_TYPE`].

@@ -2,6 +2,8 @@
 //!
 //! Both programs use it: the origin serves on top of it, the indexer runs it alone.
 
+mod by_url;
+
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -15,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::cache::{CacheConfig, CacheError, DiskCache};
 use crate::catalog::{Catalog, CatalogError, RowCursor};
-use crate::clips::{self, Clips, ClipsConfig};
+use crate::clips::{self, Clips};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::media::MediaRead;
@@ -24,15 +26,15 @@ use crate::data_dir::{DataDir, DataDirError};
 use crate::decode::{DecodeConfig, DecodePool, StartError};
 use crate::disk::{Disk, DiskState};
 use crate::images::{self, Images};
+use crate::jobs::{Envelope, JobError, Jobs};
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::live::Live;
 use crate::maintain::{Chore, Chores, Failure, Failures, Status, check, remote};
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Anchors, Pipeline, PipelineConfig, PrerenderConfig, SubmitError};
 use crate::recovery::Recovery;
-use crate::source::client::{Client, Pace};
+use crate::source::client::Client;
 use crate::source::credentials::Credentials;
-use crate::source::fetch::Fetch;
 use crate::source::guard::Guard;
 use crate::source::policy::{MediaPolicy, PolicyConfig};
 use crate::source::{RemoteConfig, Source};
@@ -72,6 +74,8 @@ pub enum RunError {
     Pipeline(#[from] SubmitError),
     #[error("threads could not be started: {0}")]
     Threads(#[from] std::io::Error),
+    #[error("jobs could not be taken up: {0}")]
+    Jobs(#[from] JobError),
     #[error("the media policy is wrong: {0}")]
     Policy(String),
     #[error("{0}")]
@@ -89,6 +93,8 @@ pub struct Engine {
     pub pipeline: Pipeline,
     /// Pictures of media that callers name by URL.
     pub clips: Clips,
+    /// Pictures that are made as jobs.
+    pub jobs: Jobs,
     /// Images that people put.
     pub images: Images,
     /// Which media may be read for whom.
@@ -134,27 +140,6 @@ fn remote_config(config: &Config, whole_dir: PathBuf) -> Result<RemoteConfig, Ru
         whole_dir,
         whole_bytes_max: config.media.whole_bytes_max,
     })
-}
-
-/// Reads what callers name: rules, networks and pace of `[fetch]`, never those of `[media]`.
-fn fetch(config: &Config, threads: Arc<Threads>) -> Result<Fetch, RunError> {
-    let allow_urls = config.fetch.allow_urls.iter().map(|pattern| pattern.as_str().to_owned()).collect();
-    let policy = MediaPolicy::of_fetch(allow_urls).map_err(|faults| RunError::Policy(faults.join("; ")))?;
-    let guard = Guard::new(config.fetch.allow_networks.iter().map(|network| network.0).collect());
-    let pace = Pace { rate_min: config.fetch.rate_min, ..Pace::default() };
-    let client = Client::paced(guard, pace).map_err(RunError::Network)?;
-    Ok(Fetch::new(policy, client, credentials(config)?, threads))
-}
-
-fn clips_config(config: &Config) -> ClipsConfig {
-    let fetch = &config.fetch;
-    ClipsConfig {
-        bytes_max: fetch.bytes_max,
-        deadline: fetch.deadline,
-        running_max: fetch.running_max,
-        index_bytes_max: fetch.index_bytes_max,
-        containers: fetch.formats.iter().copied().collect(),
-    }
 }
 
 fn pipeline_config(config: &Config) -> PipelineConfig {
@@ -243,9 +228,12 @@ impl Engine {
         let remote = remote_config(config, data.root().join("tmp"))?;
         let source = Source::new(Arc::clone(&policy), Arc::clone(&reads), remote).map_err(RunError::Network)?;
         let pool = DecodePool::start(decode_config(config)?).await?;
-        let parts =
-            clips::Parts { fetch: fetch(config, reads)?, pool: Arc::clone(&pool), metrics: Arc::clone(&metrics) };
-        let clips = Clips::new(parts, clips_config(config));
+        let parts = clips::Parts {
+            fetch: by_url::fetch(config, reads)?,
+            pool: Arc::clone(&pool),
+            metrics: Arc::clone(&metrics),
+        };
+        let clips = Clips::new(parts, by_url::clips_config(config));
         let images = images(config, &data, &disk, &pool).await?;
         let (cache, report) = DiskCache::open(&data.cache(), cache_config(config))?;
         tracing::info!(?report, "the disk cache is open");
@@ -281,6 +269,7 @@ impl Engine {
             let (cache, catalog) = (cache.get(), catalog.get());
             cache.zip(catalog).map_or(Ok(()), |(cache, catalog)| rebuild_cache(&cache, &catalog))?;
         }
+        let jobs = by_url::jobs(config, &data, &clips, &clock, &metrics)?;
         let mut tasks = JoinSet::new();
         pipeline.start(&mut tasks);
         let rebuild = Arc::new(AtomicBool::new(false));
@@ -305,6 +294,7 @@ impl Engine {
             pipeline,
             clips,
             images,
+            jobs,
             policy,
             metrics,
             clock,
@@ -319,6 +309,11 @@ impl Engine {
             tasks,
             data,
         })
+    }
+
+    /// Starts the work at jobs, which are told to their receivers as `envelope` says.
+    pub fn start_jobs(&mut self, envelope: Envelope) {
+        self.jobs.start(&mut self.tasks, envelope);
     }
 
     /// Takes the credentials of a configuration that was read again; faulty ones change nothing.
@@ -383,6 +378,7 @@ impl Engine {
         raise(&metrics.cache_copied, cache.copied_pictures);
         raise(&metrics.decoder_crashes, decoders.crashes.load(Relaxed));
         raise(&metrics.decoder_deadlines, decoders.deadline_kills.load(Relaxed));
+        self.jobs.measure();
         let journal = self.pipeline.journal_stats();
         metrics.journal_bytes.set(journal.bytes);
         raise(&metrics.journal_entries, journal.entries);

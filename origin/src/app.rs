@@ -13,6 +13,7 @@ use stills_indexer::run::{self, Engine, RunError};
 use thiserror::Error;
 
 use crate::auth::{Auth, AuthConfig, ClaimPointers, ConfigFault, ScopeSet, Secret, SecretSource};
+use crate::compat::{jobs, kinesis};
 use crate::server::{Limits, Server};
 use crate::{ops, serve};
 
@@ -50,6 +51,7 @@ pub enum AppError {
 pub(crate) struct App {
     pub(crate) engine: Engine,
     pub(crate) auth: Auth,
+    pub(crate) kinesis: kinesis::Room,
     config: ArcSwap<Config>,
     is_draining: AtomicBool,
     request_ids: AtomicU64,
@@ -150,11 +152,14 @@ impl Running {
     pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Self, AppError> {
         let clock = Clock::system();
         let auth = Auth::new(&auth_config(&config), clock.clone()).map_err(AppError::Auth)?;
-        let engine = Engine::start(&config, clock.clone(), VERSION).await?;
+        let mut engine = Engine::start(&config, clock.clone(), VERSION).await?;
+        let host = config.public.host.as_str().to_owned();
+        engine.start_jobs(Arc::new(move |job| jobs::envelope::done(&host, job).to_string()));
         let run_id = u32::try_from(clock.now().as_ms() & 0xffff_ffff).unwrap_or(0) ^ std::process::id();
         let (http, is_draining, request_ids) = (config.http.clone(), AtomicBool::new(false), AtomicU64::new(0));
         let config = ArcSwap::from_pointee(config);
-        let app = Arc::new(App { engine, auth, config, is_draining, request_ids, run_id });
+        let kinesis = kinesis::Room::new();
+        let app = Arc::new(App { engine, auth, kinesis, config, is_draining, request_ids, run_id });
         let limits = Limits {
             connections_max: http.connections_max,
             header_timeout: http.header_timeout,
@@ -205,6 +210,8 @@ impl Running {
         if let Err(faults) = self.app.auth.reload(&auth_config(&fresh)) {
             return refuse_keys(faults);
         }
+        self.app.engine.jobs.set_retention(fresh.jobs.result_retention);
+        self.app.engine.jobs.set_webhook_secrets(fresh.jobs.webhook_secrets.clone());
         self.app.engine.pipeline.set_retention_days(fresh.retention.days.unwrap_or(0));
         // What was bound, opened or started by the old one stays as it is until a restart.
         let kept = Config {
@@ -212,6 +219,8 @@ impl Running {
             credentials: fresh.credentials,
             retention: fresh.retention,
             cors: fresh.cors,
+            jobs: fresh.jobs,
+            kinesis: fresh.kinesis,
             ..(**self.app.config()).clone()
         };
         self.app.config.store(Arc::new(kept));

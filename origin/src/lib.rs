@@ -19,6 +19,7 @@ pub mod auth;
 mod cors;
 
 mod auth_check;
+mod compat;
 mod events;
 mod image;
 mod images;

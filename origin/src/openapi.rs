@@ -53,6 +53,12 @@ mod tests {
             Route::Events => "/v1/recordings/events",
             Route::Recordings => "/v1/recordings",
             Route::Devices => "/v1/devices",
+            Route::Job => "/v1/video/thumbnail",
+            Route::JobStatus => "/v1/toolkit/job/status",
+            Route::JobsStatus => "/v1/toolkit/jobs/status",
+            Route::JobResult(..) => "/v1/jobs/{job_id}/{secret}.jpg",
+            Route::KinesisEndpoint => "/getDataEndpoint",
+            Route::KinesisImages => "/getImages",
             Route::Image => "/image",
             Route::Images(_) => "/images/v1/image/{contentType}/{id}/{imageType}",
             Route::AuthCheck => "/auth",
@@ -108,8 +114,24 @@ mod tests {
                 assert_eq!(item.get(method).is_some(), is_allowed, "{method} {path}");
             }
         }
-        let all =
-            ["auth", "devices", "events", "image", "images", "openapi", "problem", "recordings", "search", "thumb"];
+        let all = [
+            "auth",
+            "devices",
+            "events",
+            "image",
+            "images",
+            "job",
+            "job-result",
+            "job-status",
+            "jobs-status",
+            "kinesis-endpoint",
+            "kinesis-images",
+            "openapi",
+            "problem",
+            "recordings",
+            "search",
+            "thumb",
+        ];
         assert_eq!(names.into_iter().collect::<Vec<_>>(), all);
     }
 

@@ -8,21 +8,20 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
-use stills_indexer::catalog::Missing;
-use stills_indexer::images::ImageError;
-use stills_indexer::pipeline::SubmitError;
 use stills_indexer::thumbs::ThumbError;
-use stills_model::fault::{Fault, FaultKind};
 use stills_model::rendition::Format;
 
-use crate::auth::{AuthError, Refusal};
 use crate::route;
+
+mod of;
 
 /// A response with its whole body.
 pub(crate) type HttpResponse = Response<Full<Bytes>>;
 
 /// NGINX heeds it only when it stands before `Cache-Control`.
 pub(crate) const X_ACCEL_EXPIRES: HeaderName = HeaderName::from_static("x-accel-expires");
+
+const AWS_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
 /// For how long NGINX may keep a 404 and a 415: what is missing may be there in a moment.
 const NEGATIVE_AGE_S: u32 = 5;
@@ -258,96 +257,93 @@ fn respond(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> HttpRespo
     response
 }
 
-impl From<AuthError> for Problem {
-    fn from(error: AuthError) -> Self {
-        let kind = match error.refusal() {
-            Refusal::Unauthenticated => Kind::InvalidToken,
-            Refusal::Forbidden => Kind::InsufficientScope,
-            Refusal::Unavailable => Kind::Unavailable,
-        };
-        let problem = Self::new(kind, error.description());
-        match error.www_authenticate() {
-            Some(challenge) => problem.with_header(header::WWW_AUTHENTICATE, &challenge),
-            None => problem,
+/// The errors of an AWS interface, by the names that its SDKs know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exception {
+    InvalidArgument,
+    Validation,
+    ClientLimitExceeded,
+    NotAuthorized,
+    ResourceNotFound,
+    InternalFailure,
+    ServiceUnavailable,
+}
+
+impl Exception {
+    const fn facts(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::InvalidArgument => (StatusCode::BAD_REQUEST, "InvalidArgumentException"),
+            Self::Validation => (StatusCode::BAD_REQUEST, "ValidationException"),
+            Self::ClientLimitExceeded => (StatusCode::BAD_REQUEST, "ClientLimitExceededException"),
+            Self::NotAuthorized => (StatusCode::UNAUTHORIZED, "NotAuthorizedException"),
+            Self::ResourceNotFound => (StatusCode::NOT_FOUND, "ResourceNotFoundException"),
+            Self::InternalFailure => (StatusCode::INTERNAL_SERVER_ERROR, "InternalFailure"),
+            Self::ServiceUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
         }
     }
 }
 
-impl From<Fault> for Problem {
-    fn from(fault: Fault) -> Self {
-        let kind = match fault.kind {
-            FaultKind::Unsupported | FaultKind::Damaged | FaultKind::TooLarge => Kind::NotDecodable,
-            FaultKind::Gone => Kind::MediaGone,
-            FaultKind::Unreadable | FaultKind::Changed | FaultKind::Forbidden | FaultKind::Crashed => {
-                Kind::MediaUnreadable
-            }
-            FaultKind::Deadline => Kind::Deadline,
-            FaultKind::Busy => Kind::Busy,
-            FaultKind::Internal => Kind::Internal,
+/// An error as an AWS SDK reads it: a name in a header, a sentence in the body.
+#[derive(Debug)]
+pub(crate) struct AwsError {
+    pub(crate) exception: Exception,
+    pub(crate) message: String,
+}
+
+impl AwsError {
+    pub(crate) fn new(exception: Exception, message: impl Into<String>) -> Self {
+        Self { exception, message: message.into() }
+    }
+}
+
+impl From<Problem> for AwsError {
+    fn from(problem: Problem) -> Self {
+        let exception = match problem.kind {
+            Kind::Busy | Kind::TooManyRequests => Exception::ClientLimitExceeded,
+            Kind::Internal => Exception::InternalFailure,
+            kind if kind.facts().0.is_server_error() => Exception::ServiceUnavailable,
+            _ => Exception::InvalidArgument,
         };
-        Self::new(kind, fault.detail)
+        Self::new(exception, problem.detail)
     }
 }
 
-impl From<Missing> for Problem {
-    fn from(missing: Missing) -> Self {
-        match missing {
-            Missing::NotRecorded => Self::new(Kind::NotRecorded, "nothing of this device is recorded"),
-            Missing::Deleted => Self::new(Kind::Deleted, "what was recorded at this instant is deleted"),
-            Missing::NotIndexed => {
-                Self::new(Kind::NotIndexed, "a recording is announced at this instant and not indexed yet")
-            }
-            Missing::Failed(fault) => fault.into(),
-            Missing::Gap { covered_before, covered_after } => {
-                let ms = |t: Option<stills_model::time::Timestamp>| t.map_or(Value::Null, |t| json!(t.as_ms()));
-                Self::new(Kind::Gap, "nothing is recorded at this instant")
-                    .with("covered_before", ms(covered_before))
-                    .with("covered_after", ms(covered_after))
-            }
-        }
-    }
-}
-
-impl From<ThumbError> for Problem {
+impl From<ThumbError> for AwsError {
     fn from(error: ThumbError) -> Self {
-        match error {
-            ThumbError::Missing(missing) => missing.into(),
-            ThumbError::Fault(fault) => fault.into(),
-            ThumbError::Busy => Self::new(Kind::Busy, "too many look-ups are waiting"),
-            ThumbError::Rebuilding => Self::new(Kind::Unavailable, "what is known of recordings is being rebuilt"),
-            ThumbError::Store(internal) => {
-                tracing::error!(error = internal, "the store cannot answer");
-                Self::new(Kind::Unavailable, "the store cannot answer at present")
-            }
-        }
+        Problem::from(error).into()
     }
 }
 
-impl From<ImageError> for Problem {
-    fn from(error: ImageError) -> Self {
-        match error {
-            ImageError::NotAnImage(fault) => Self::new(Kind::BadRequest, fault.detail),
-            ImageError::Fault(fault) => Self::new(Kind::NoImage, fault.detail),
-            ImageError::Full(detail) => Self::new(Kind::Unavailable, detail),
-            ImageError::Busy => Self::new(Kind::Busy, "too many images are asked for at once"),
-            ImageError::Store(internal) => {
-                tracing::error!(error = internal, "the store of images cannot answer");
-                Self::new(Kind::Unavailable, "the store of images cannot answer at present")
-            }
-        }
-    }
+/// The answers of the jobs interface, which carry their status in the body too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobAnswer {
+    Done,
+    Accepted,
+    Invalid,
+    Unauthorized,
+    Unknown,
+    UnsupportedMediaType,
+    Full,
+    Failed,
 }
 
-impl From<SubmitError> for Problem {
-    fn from(error: SubmitError) -> Self {
-        match error {
-            SubmitError::Full => Self::new(Kind::Busy, "the inbox is full"),
-            SubmitError::NoSpace => Self::new(Kind::Unavailable, "there is no room for events; send them again later"),
-            SubmitError::Failed(internal) => {
-                tracing::error!(error = internal, "events could not be kept");
-                Self::new(Kind::Unavailable, "the events could not be kept; send them again")
-            }
+impl JobAnswer {
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::Done => StatusCode::OK,
+            Self::Accepted => StatusCode::ACCEPTED,
+            Self::Invalid => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unknown => StatusCode::NOT_FOUND,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Full => StatusCode::TOO_MANY_REQUESTS,
+            Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+
+    /// The number in the body.
+    pub(crate) const fn code(self) -> u16 {
+        self.status().as_u16()
     }
 }
 
@@ -398,6 +394,28 @@ impl Reply {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("application/json"), body.to_string().into())
     }
 
+    /// An error of an AWS interface.
+    pub(crate) fn aws_error(error: &AwsError) -> Self {
+        let (status, name) = error.exception.facts();
+        let body = json!({"Message": error.message}).to_string();
+        let reply = Self::new(status, Some("application/json"), body.into());
+        reply.with(AWS_ERROR_TYPE, name).with(header::CACHE_CONTROL, "no-store")
+    }
+
+    /// An answer of the jobs interface.
+    pub(crate) fn job(answer: JobAnswer, body: &Value) -> Self {
+        let reply = Self::new(answer.status(), Some("application/json"), body.to_string().into());
+        reply.with(header::CACHE_CONTROL, "no-store")
+    }
+
+    /// A problem in the words of the jobs interface.
+    pub(crate) fn job_problem(problem: &Problem, job_id: &str) -> Self {
+        let status = problem.kind.facts().0;
+        let body = json!({"code": status.as_u16(), "message": problem.detail, "job_id": job_id});
+        let reply = Self::new(status, Some("application/json"), body.to_string().into());
+        reply.with(header::CACHE_CONTROL, "no-store")
+    }
+
     /// Adds a header.
     #[must_use]
     pub(crate) fn with(mut self, name: HeaderName, value: &str) -> Self {
@@ -411,45 +429,4 @@ impl Reply {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use http_body_util::BodyExt;
-    use std::collections::HashSet;
-
-    #[test]
-    fn every_kind_has_a_slug_of_its_own() {
-        let slugs: HashSet<_> = Kind::ALL.iter().map(|kind| kind.facts().1).collect();
-        assert_eq!(slugs.len(), Kind::ALL.len());
-    }
-
-    #[tokio::test]
-    async fn a_problem_on_the_wire() {
-        let gap = Missing::Gap { covered_before: Some(stills_model::time::Timestamp::from_ms(7)), covered_after: None };
-        let response = Problem::from(gap).into_response("/x");
-        assert_eq!(response.status(), StatusCode::NOT_FOUND);
-        let names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
-        assert_eq!(names, ["x-accel-expires", "cache-control", "content-type"]);
-        let body = response.into_body().collect().await.expect("body").to_bytes();
-        let body: Value = serde_json::from_slice(&body).expect("json");
-        assert_eq!(body["type"], "/problems/gap");
-        assert_eq!((&body["covered_before"], &body["covered_after"]), (&json!(7), &Value::Null));
-    }
-
-    #[test]
-    fn the_age_for_nginx_comes_first() {
-        let reply = Reply::ok("image/jpeg", "x").with(header::CACHE_CONTROL, "private").with(header::ETAG, "\"1\"");
-        let response = reply.with(X_ACCEL_EXPIRES, "5").into_response();
-        let names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
-        assert_eq!(names[0], "x-accel-expires");
-        assert_eq!(names.len(), 4);
-    }
-
-    #[test]
-    fn no_server_error_is_ever_cached() {
-        for kind in Kind::ALL.into_iter().filter(|kind| kind.facts().0.is_server_error()) {
-            let response = Problem::new(kind, "x").into_response("/");
-            assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store", "{kind:?}");
-            assert!(!response.headers().contains_key(X_ACCEL_EXPIRES), "{kind:?}");
-        }
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use regex::Regex;
+use stills_indexer::jobs::record::{JobId, ResultSecret};
 use stills_model::id::{DeviceId, Timeline, UserId};
 use stills_model::rendition::Rendition;
 use stills_model::time::{DAY_MS, Span, TIMESTAMP_MAX_MS, Timestamp};
@@ -22,6 +23,18 @@ pub(crate) enum Route {
     Recordings,
     /// `GET /v1/devices`
     Devices,
+    /// `POST /v1/video/thumbnail`
+    Job,
+    /// `POST /v1/toolkit/job/status`
+    JobStatus,
+    /// `POST /v1/toolkit/jobs/status`
+    JobsStatus,
+    /// `GET /v1/jobs/{job_id}/{secret}.jpg`
+    JobResult(JobId, ResultSecret),
+    /// `POST /getDataEndpoint`
+    KinesisEndpoint,
+    /// `POST /getImages`
+    KinesisImages,
     /// `GET /image`
     Image,
     /// `GET|PUT|DELETE /images/v1/image/{contentType}/{id}/{imageType}`
@@ -89,6 +102,11 @@ impl Route {
             "/v1/recordings/events" => return Self::Events,
             "/v1/recordings" => return Self::Recordings,
             "/v1/devices" => return Self::Devices,
+            "/v1/video/thumbnail" => return Self::Job,
+            "/v1/toolkit/job/status" => return Self::JobStatus,
+            "/v1/toolkit/jobs/status" => return Self::JobsStatus,
+            "/getDataEndpoint" => return Self::KinesisEndpoint,
+            "/getImages" => return Self::KinesisImages,
             "/image" => return Self::Image,
             "/auth" => return Self::AuthCheck,
             "/openapi.json" => return Self::OpenApi,
@@ -96,6 +114,9 @@ impl Route {
         }
         if let Some(slug) = path.strip_prefix("/problems/") {
             return Self::Problem(slug.to_owned());
+        }
+        if let Some(job) = path.strip_prefix("/v1/jobs/") {
+            return job_result(job).unwrap_or(Self::Unknown);
         }
         if let Some(rest) = path.strip_prefix(ImagePath::PREFIX) {
             return ImagePath::parse(rest).map_or(Self::Unknown, Self::Images);
@@ -106,7 +127,12 @@ impl Route {
     /// The methods it answers, as `Allow` lists them.
     pub(crate) const fn allow(&self) -> &'static str {
         match self {
-            Self::Events => "POST, OPTIONS",
+            Self::Events
+            | Self::Job
+            | Self::JobStatus
+            | Self::JobsStatus
+            | Self::KinesisEndpoint
+            | Self::KinesisImages => "POST, OPTIONS",
             Self::AuthCheck => "GET, HEAD",
             Self::Images(path) => path.allow(),
             Self::Unknown => "",
@@ -122,6 +148,12 @@ impl Route {
             Self::Events => "events",
             Self::Recordings => "recordings",
             Self::Devices => "devices",
+            Self::Job => "job",
+            Self::JobStatus => "job-status",
+            Self::JobsStatus => "jobs-status",
+            Self::JobResult(..) => "job-result",
+            Self::KinesisEndpoint => "kinesis-endpoint",
+            Self::KinesisImages => "kinesis-images",
             Self::Image => "image",
             Self::Images(_) => "images",
             Self::AuthCheck => "auth",
@@ -130,6 +162,12 @@ impl Route {
             Self::Unknown => "unknown",
         }
     }
+}
+
+/// `{job_id}/{secret}.jpg`
+fn job_result(rest: &str) -> Option<Route> {
+    let (id, secret) = rest.strip_suffix(".jpg")?.split_once('/')?;
+    Some(Route::JobResult(id.parse().ok()?, secret.parse().ok()?))
 }
 
 fn digits(text: &str) -> Digits {
@@ -254,6 +292,17 @@ mod tests {
         check("/v1/thumbnails/search", "search");
         check("/v1/thumbnails/search/", "unknown");
         check("/v1/recordings", "recordings");
+        check("/v1/video/thumbnail", "job");
+        check("/v1/toolkit/job/status", "job-status");
+        check("/v1/toolkit/jobs/status", "jobs-status");
+        let (id, secret) = ("00112233-4455-4677-8899-aabbccddeeff", "00112233445566778899aabbccddeeff");
+        check(&format!("/v1/jobs/{id}/{secret}.jpg"), "job-result");
+        check(&format!("/v1/jobs/{id}/{}.jpg", secret.to_uppercase()), "unknown");
+        check(&format!("/v1/jobs/{id}/{secret}.png"), "unknown");
+        check(&format!("/v1/jobs/../{secret}.jpg"), "unknown");
+        check("/getDataEndpoint", "kinesis-endpoint");
+        check("/getImages", "kinesis-images");
+        check("/getimages", "unknown");
         check("/image", "image");
         check("/image/", "unknown");
         check("/images/v1/image/Show/4711/Poster", "images");

@@ -11,11 +11,13 @@ use hyper::body::{Body, Incoming};
 use stills_indexer::telemetry;
 
 use crate::app::App;
+use crate::compat::{jobs, kinesis};
 use crate::reply::{HttpResponse, Kind, Problem, Reply, insert};
 use crate::route::Route;
 use crate::{auth_check, cors, events, image, images, openapi, ops, problems, recordings, search, thumb};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const AWS_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
 /// How long a body may take to arrive: NGINX, which sends it whole, needs a moment; 8 MiB over a phone's uplink fit.
 const BODY_TIME_MAX: Duration = Duration::from_secs(60);
@@ -37,6 +39,9 @@ pub(crate) async fn public(app: &App, request: Request<Incoming>) -> HttpRespons
         cors::expose(&app.config().cors, &parts.headers, response.headers_mut());
     }
     insert(response.headers_mut(), REQUEST_ID, &request_id);
+    if matches!(route, Route::KinesisEndpoint | Route::KinesisImages) {
+        insert(response.headers_mut(), AWS_REQUEST_ID, &request_id);
+    }
     let (status, took) = (response.status(), began.elapsed());
     app.engine.metrics.http_request(route.name(), status.as_u16(), took);
     let uri = telemetry::redact_uri(&parts.uri.to_string());
@@ -68,6 +73,12 @@ async fn answer(app: &App, route: &Route, parts: &Parts, body: Incoming) -> Resu
         Route::Events => events::post(app, parts, read_body(body, app.config().http.body_max)).await,
         Route::Recordings => recordings::get(app, parts).await,
         Route::Devices => recordings::devices(app, parts).await,
+        Route::Job => Ok(jobs::thumbnail(app, parts, read_body(body, app.config().http.body_max)).await),
+        Route::JobStatus => Ok(jobs::job_status(app, parts, read_body(body, app.config().http.body_max)).await),
+        Route::JobsStatus => Ok(jobs::jobs_status(app, parts, read_body(body, app.config().http.body_max)).await),
+        Route::JobResult(id, secret) => jobs::result(app, *id, *secret).await,
+        Route::KinesisEndpoint => Ok(kinesis::endpoint(app, parts, read_body(body, app.config().http.body_max)).await),
+        Route::KinesisImages => Ok(kinesis::images(app, parts, read_body(body, app.config().http.body_max)).await),
         Route::Image => image::get(app, parts).await,
         Route::Images(path) if parts.method == Method::PUT => {
             images::put(app, parts, path, read_body(body, app.config().images.body_max)).await

@@ -269,6 +269,22 @@ fn handlers_do_not_know_each_other() {
 }
 
 #[test]
+fn interfaces_of_others_do_not_know_each_other() {
+    let interfaces = ["jobs", "kinesis"];
+    let mut found = Vec::new();
+    for (name, text) in rust() {
+        let Some(path) = name.strip_prefix("origin/src/compat/") else { continue };
+        let own = interfaces.iter().find(|own| path.starts_with(**own));
+        let others = interfaces.iter().filter(|other| own.is_some() && Some(*other) != own);
+        let code = code(&text);
+        let knows =
+            |other: &&&str| code.contains(&format!("compat::{other}")) || code.contains(&format!("super::{other}"));
+        found.extend(others.filter(knows).map(|other| format!("{other} in {name}")));
+    }
+    assert_eq!(found, NONE);
+}
+
+#[test]
 fn the_leaves_of_the_indexer_do_not_know_each_other() {
     let leaves = ["cache", "blobs", "decode", "source", "catalog", "uploads"];
     let mut found = Vec::new();

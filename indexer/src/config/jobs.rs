@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use stills_model::id::{DeviceId, UserId};
 
 use super::secret::Secret;
 use super::settings::{Section, Settings};
+
+/// Secrets that sign at once: an old one and a new one, with room for a mistake.
+const WEBHOOK_SECRETS_MAX: usize = 8;
 
 /// `[jobs]`
 #[derive(Debug, Clone)]
@@ -17,6 +22,10 @@ pub struct Jobs {
     pub api_keys: Vec<ApiKey>,
     /// How long a result can be fetched.
     pub result_retention: Duration,
+    /// Jobs at work at once in the background.
+    pub running_max: usize,
+    /// What webhooks are signed with, the newest first; none: they are not signed.
+    pub webhook_secrets: Vec<WebhookSecret>,
 }
 
 /// `[[jobs.api_keys]]`
@@ -36,12 +45,33 @@ impl Jobs {
         let read = Self {
             max_queue_length: jobs.integer("max_queue_length", 0, 0..=10_000_000, queue_doc),
             result_retention: jobs.duration("result_retention", "30d", "1h"..="3650d", retention_doc),
+            running_max: jobs.integer("running_max", 2, 1..=1000, "Jobs at work at once in the background."),
+            webhook_secrets: webhook_secrets(&jobs),
             api_keys: jobs.tables("api_keys", ApiKey::read),
         };
         if let Some(twice) = first_repeated(read.api_keys.iter().map(|key| key.sha256.to_string())) {
             jobs.fault("api_keys", &format!("the key with sha256 {twice} stands there twice"));
         }
         read
+    }
+}
+
+fn webhook_secrets(jobs: &Section<'_>) -> Vec<WebhookSecret> {
+    let doc = "What webhooks are signed with as Standard Webhooks says: `whsec_` and base64 of 24 to 64 bytes; several, \
+               separated by white space, sign each. Without it they are not signed.";
+    let Some(secret) = jobs.secret("webhook_secret", 1, doc) else { return Vec::new() };
+    let text = String::from_utf8_lossy(secret.expose()).into_owned();
+    let read: Result<Vec<WebhookSecret>, &str> = text.split_whitespace().map(str::parse).collect();
+    match read {
+        Ok(secrets) if (1..=WEBHOOK_SECRETS_MAX).contains(&secrets.len()) => secrets,
+        Ok(_) => {
+            jobs.fault("webhook_secret_file", "must hold 1 to 8 secrets");
+            Vec::new()
+        }
+        Err(wrong) => {
+            jobs.fault("webhook_secret_file", wrong);
+            Vec::new()
+        }
     }
 }
 
@@ -137,6 +167,27 @@ impl std::str::FromStr for Sha256Digest {
     }
 }
 
+/// A secret that signs webhooks; shown as `***`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookSecret(Secret);
+
+impl WebhookSecret {
+    /// The bytes, for the one who signs.
+    pub fn expose(&self) -> &[u8] {
+        self.0.expose()
+    }
+}
+
+impl std::str::FromStr for WebhookSecret {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let bytes = text.strip_prefix("whsec_").and_then(|encoded| BASE64_STANDARD.decode(encoded).ok());
+        let bytes = bytes.filter(|bytes| (24..=64).contains(&bytes.len()));
+        bytes.map(|bytes| Self(Secret::exact(&bytes))).ok_or("must be whsec_ and base64 of 24 to 64 bytes")
+    }
+}
+
 /// The id of an access key: `[A-Za-z0-9_]{1,128}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessKeyId(String);
@@ -160,6 +211,18 @@ impl std::str::FromStr for AccessKeyId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn webhook_secrets() {
+        let check = |text: &str, is_one: bool| assert_eq!(text.parse::<WebhookSecret>().is_ok(), is_one, "{text}");
+        check("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", true);
+        check("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", false);
+        check("whsec_AAAA", false);
+        check("whsec_!", false);
+        check(&format!("whsec_{}", "A".repeat(88)), false);
+        let secret: WebhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().expect("a secret");
+        assert_eq!((secret.expose().len(), format!("{secret:?}").contains("***")), (24, true));
+    }
 
     #[test]
     fn digests() {

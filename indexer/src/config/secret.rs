@@ -13,6 +13,11 @@ impl Secret {
         Self(text.strip_suffix(b"\r").unwrap_or(text).into())
     }
 
+    /// Takes bytes as they are.
+    pub fn exact(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
     /// The bytes, for the one who computes with them.
     pub fn expose(&self) -> &[u8] {
         &self.0

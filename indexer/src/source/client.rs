@@ -120,7 +120,10 @@ impl Client {
     }
 
     /// Checks what a URL says by itself, as [`Guard::check_url`].
-    pub(super) fn check_url(&self, url: &Url) -> Result<(), Forbidden> {
+    ///
+    /// # Errors
+    /// Why it must not be reached.
+    pub fn check_url(&self, url: &Url) -> Result<(), Forbidden> {
         self.guard.check_url(url)
     }
 
