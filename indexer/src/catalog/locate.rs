@@ -85,6 +85,8 @@ pub struct Locator<'a> {
     coverage: Coverage,
     /// Entries that have a part in the window or touch one that has, by start then id.
     entries: Vec<Entry>,
+    /// The longest of them: none that starts earlier than that before an instant reaches it.
+    longest_ms: i64,
     /// What the entries were read for.
     read: Span,
     pages: HashMap<(MediaId, i64), Arc<KeyframePage>>,
@@ -103,6 +105,7 @@ impl Catalog {
             timeline,
             coverage,
             entries: Vec::new(),
+            longest_ms: 0,
             read: window,
             pages: HashMap::new(),
             now,
@@ -198,6 +201,7 @@ impl Locator<'_> {
         let around = Span { start: span.start.plus_ms(-seam_ms), end: span.end.plus_ms(seam_ms) };
         self.entries = self.catalog.entries(&self.timeline, &around)?;
         self.entries.sort_by(|a, b| a.precedence().cmp(&b.precedence()));
+        self.longest_ms = self.entries.iter().map(|entry| entry.span.len_ms()).max().unwrap_or(0);
         self.read = span;
         Ok(())
     }
@@ -215,7 +219,7 @@ impl Locator<'_> {
         let touching = |entry: &&Entry| {
             entry.is_covering() && entry.span.distance_ms(&covering) <= seam_ms && entry.n_keyframes > 0
         };
-        let mut candidates: Vec<Entry> = self.entries.iter().filter(touching).cloned().collect();
+        let mut candidates: Vec<Entry> = self.near(&covering, seam_ms).iter().filter(touching).cloned().collect();
         if candidates.is_empty() {
             candidates = self.with_keyframes_in(stretch, asked)?;
         }
@@ -242,7 +246,17 @@ impl Locator<'_> {
     /// Of the recordings that cover the instant, the one that is shown.
     fn covering(&self, asked: Timestamp) -> Option<&Entry> {
         // Sorted by precedence, so the last that matches.
-        self.entries.iter().rev().find(|entry| entry.is_covering() && entry.span.contains(asked))
+        let here = self.near(&Span { start: asked, end: asked }, 0);
+        here.iter().rev().find(|entry| entry.is_covering() && entry.span.contains(asked))
+    }
+
+    /// Those that may reach into `span` or lie no further than `around_ms` from it, by start.
+    fn near(&self, span: &Span, around_ms: i64) -> &[Entry] {
+        let first = span.start.plus_ms(-self.longest_ms.saturating_add(around_ms));
+        let last = span.end.plus_ms(around_ms);
+        let from = self.entries.partition_point(|entry| entry.span.start < first);
+        let to = self.entries.partition_point(|entry| entry.span.start <= last);
+        &self.entries[from..to.max(from)]
     }
 
     /// Recordings of the stretch that have keyframes, nearest first, where none of the candidates has any.
