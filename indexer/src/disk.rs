@@ -118,18 +118,11 @@ impl Disk {
     pub fn look(&self) -> Option<DiskState> {
         let before = self.state();
         let is_suspect = self.is_suspect.swap(false, Ordering::AcqRel) || before != DiskState::Well;
-        let (free, mut now) = match statvfs(&self.dir) {
-            Ok(stat) if stat.f_flag.contains(StatVfsMountFlags::RDONLY) => (0, DiskState::ReadOnly),
-            Ok(stat) => {
-                let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-                (free, if free < self.enough(before) { DiskState::Full } else { DiskState::Well })
-            }
-            Err(_) => (0, DiskState::Failing),
-        };
-        self.free.store(free, Ordering::Relaxed);
-        if now == DiskState::Full && free < self.ballast_bytes() {
-            let _ = fs::remove_file(self.ballast_path());
+        let (mut free, mut now) = self.ask(before);
+        if now == DiskState::Full && free < self.ballast_bytes() && fs::remove_file(self.ballast_path()).is_ok() {
+            (free, now) = self.ask(before);
         }
+        self.free.store(free, Ordering::Relaxed);
         let tried = if is_suspect || now != DiskState::Well { self.try_write() } else { Ok(()) };
         if let Err(error) = &tried {
             now = match error.kind() {
@@ -138,12 +131,25 @@ impl Disk {
                 _ => DiskState::Failing,
             };
         }
-        self.takes_little.store(tried.is_ok(), Ordering::Release);
+        // A store that is opened anew needs more than a block, or it would be closed for nothing.
+        self.takes_little.store(tried.is_ok() && free >= self.ballast_bytes() / 4, Ordering::Release);
         if now == DiskState::Well {
             self.take_ballast();
         }
         self.state.store(now as u8, Ordering::Release);
         (now != before).then_some(now)
+    }
+
+    /// What the file system says: how much is free, and what that means.
+    fn ask(&self, before: DiskState) -> (u64, DiskState) {
+        match statvfs(&self.dir) {
+            Ok(stat) if stat.f_flag.contains(StatVfsMountFlags::RDONLY) => (0, DiskState::ReadOnly),
+            Ok(stat) => {
+                let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+                (free, if free < self.enough(before) { DiskState::Full } else { DiskState::Well })
+            }
+            Err(_) => (0, DiskState::Failing),
+        }
     }
 
     /// What has to be free: a little more to become well than to stay it, and the ballast where it is not taken yet.
@@ -194,6 +200,7 @@ mod tests {
     #[test]
     fn a_disk_with_less_room_than_it_should_have_is_full_but_takes_little() {
         let temp = tempfile::tempdir().expect("directory");
+        // Far more than there is; the ballast is never more than 32 MiB.
         let disk = Disk::new(temp.path(), u64::MAX / 4);
         assert_eq!((disk.state(), disk.takes_little()), (DiskState::Full, true));
         assert_eq!(fs::read_dir(temp.path()).expect("list").count(), 0, "neither ballast nor trial is left");

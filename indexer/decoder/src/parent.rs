@@ -88,7 +88,9 @@ pub fn keep_memory() {
 fn warm_up() {
     use ffmpeg::codec::{Id, context::Context, decoder, threading};
     ffmpeg::util::log::set_level(ffmpeg::util::log::Level::Fatal);
-    for id in [Id::H264, Id::HEVC, Id::AV1, Id::VP8, Id::VP9, Id::MPEG4, Id::MJPEG, Id::MPEG2VIDEO] {
+    for id in
+        [Id::H264, Id::HEVC, Id::AV1, Id::VP8, Id::VP9, Id::MPEG4, Id::MJPEG, Id::MPEG2VIDEO, Id::PRORES, Id::DNXHD]
+    {
         let Some(codec) = decoder::find(id) else { continue };
         let mut context = Context::new_with_codec(codec);
         // One thread: the default starts as many as there are processors.

@@ -1,6 +1,6 @@
 //! What is known of clips: their keyframes, each for one user, one set of credentials, one URL and one version of what
-//! lies there. Of containers that list no keyframes it is the one shown last; its bytes are held where the container scatters
-//! them. Bounded in bytes; lost at a restart.
+//! lies there. Of containers that list no keyframes it is those shown last; their bytes are held where the container
+//! scatters them. Bounded in bytes; lost at a restart.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,9 @@ use crate::source::fetch::Pinned;
 /// A clip that nobody asked for in this time is not likely to be asked for again.
 const IDLE_MAX: Duration = Duration::from_secs(3600);
 
+/// Keyframes of one clip that are held one by one: the points that one page shows of it.
+const SINGLES_MAX: usize = 16;
+
 /// What an entry takes beside its keyframes.
 const ENTRY_BYTES: usize = 512;
 
@@ -30,8 +33,8 @@ pub(super) struct Known {
     pub(super) pinned: Pinned,
     /// All its keyframes, where its container lists them.
     pub(super) index: Option<Arc<KeyframeIndex>>,
-    /// The one that was shown last, where it does not.
-    pub(super) single: Option<Arc<Single>>,
+    /// Those that were shown last, where it does not; the latest at the end.
+    pub(super) singles: Vec<Arc<Single>>,
 }
 
 /// A keyframe that answers for a point.
@@ -60,8 +63,8 @@ impl Known {
             keyframes.sum::<usize>() + configs.sum::<usize>()
         };
         let index = self.index.as_ref().map_or(0, of_index);
-        let single = self.single.as_ref().map_or(0, |single| single.bytes());
-        u32::try_from(ENTRY_BYTES + index + single).unwrap_or(u32::MAX)
+        let singles = self.singles.iter().map(|single| KEYFRAME_BYTES + single.bytes()).sum::<usize>();
+        u32::try_from(ENTRY_BYTES + index + singles).unwrap_or(u32::MAX)
     }
 }
 
@@ -88,6 +91,16 @@ impl Memory {
 
     pub(super) fn keep(&self, wanted: &ClipWanted<'_>, known: Known) {
         self.0.insert(key(wanted), known);
+    }
+
+    /// Keeps one more keyframe of a clip, and what is known of others in the same state.
+    pub(super) fn add(&self, wanted: &ClipWanted<'_>, pinned: Pinned, single: Single) {
+        let known = self.get(wanted).filter(|known| known.pinned == pinned);
+        let mut singles = known.map(|known| known.singles).unwrap_or_default();
+        singles.retain(|held| held.point != single.point);
+        singles.drain(..singles.len().saturating_sub(SINGLES_MAX - 1));
+        singles.push(Arc::new(single));
+        self.keep(wanted, Known { pinned, index: None, singles });
     }
 
     pub(super) fn forget(&self, wanted: &ClipWanted<'_>) {

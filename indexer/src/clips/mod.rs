@@ -217,10 +217,10 @@ impl Clips {
                 Known { index: Some(index), .. } => {
                     self.of_index(&media, user, index, point, rendition, class).await.map(Some)
                 }
-                Known { single: Some(single), .. } if single.point == point => {
-                    self.of_single(&media, user, single, rendition, class).await.map(Some)
-                }
-                Known { .. } => Ok(None),
+                Known { singles, .. } => match singles.iter().find(|single| single.point == point) {
+                    Some(single) => self.of_single(&media, user, single, rendition, class).await.map(Some),
+                    None => Ok(None),
+                },
             };
             match shown {
                 Ok(Some(shown)) => return Ok(shown),
@@ -259,14 +259,13 @@ impl Clips {
                 let index = Arc::new(index);
                 let shown = self.of_index(&media, user, &index, point, rendition, class).await?;
                 if let Some(pinned) = pinned {
-                    self.0.memory.keep(&wanted, Known { pinned, index: Some(index), single: None });
+                    self.0.memory.keep(&wanted, Known { pinned, index: Some(index), singles: Vec::new() });
                 }
                 Ok(shown)
             }
             ClipFound::Shown(ClipShown { at_ms, config, keyframe, pictures }) => {
                 if let (Some(pinned), ClipPoint::Keyframe(_)) = (pinned, point) {
-                    let single = Some(Arc::new(Single { point, at_ms, config, keyframe }));
-                    self.0.memory.keep(&wanted, Known { pinned, index: None, single });
+                    self.0.memory.add(&wanted, pinned, Single { point, at_ms, config, keyframe });
                 }
                 picture(at_ms, pictures.into_iter().map(Bytes::from).collect())
             }

@@ -134,6 +134,10 @@ impl Pipeline {
 
     /// Joins the journal files of the days for which that is worth it.
     pub(super) async fn compact(&self, rounds: &mut Rounds) {
+        if !self.0.parts.disk.is_well() {
+            // What is copied takes room before it gives any.
+            return;
+        }
         let today = self.0.parts.clock.now().day();
         let journal = &self.0.parts.journal;
         let over: Vec<Day> = journal.days().into_iter().filter(|day| self.0.retention.is_day_over(*day)).collect();

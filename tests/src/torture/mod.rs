@@ -105,8 +105,9 @@ impl Acknowledged {
             match (task.await.expect("a task"), is_delete) {
                 (Some(202), true) => self.deleted.push(camera),
                 (Some(202), false) => self.there.push(camera),
-                (Some(503), _) | (None, false) => {}
-                (None, true) => unclear.push(camera),
+                (Some(503) | None, false) => {}
+                // It may be durable all the same: to be sent again.
+                (Some(503) | None, true) => unclear.push(camera),
                 (Some(status), _) => panic!("an event was answered {status}"),
             }
         }

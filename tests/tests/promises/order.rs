@@ -69,10 +69,14 @@ fn permutations(n: usize) -> Vec<Vec<usize>> {
     permutations(n - 1).into_iter().flat_map(longer).collect()
 }
 
-/// Coverage and recordings once nothing is pending any more.
+/// Coverage and recordings once nothing is pending any more. A recording that a later event extends stays indexed while it
+/// is scanned again, so the work that waits or runs counts too.
 async fn settled(stills: &Stills, camera: &Camera) -> Value {
     let window = (START - 600_000, START + 600_000);
     wait::until("everything is indexed", async || {
+        if stills.metrics().await.sum("stills_pipeline_backlog", &[]) > 0.0 {
+            return false;
+        }
         let all = stills.recordings(camera, window).await;
         let recordings = all["recordings"].as_array().expect("a list");
         recordings.iter().all(|recording| recording["state"] != "pending")
