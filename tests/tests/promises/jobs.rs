@@ -10,11 +10,12 @@ use base64::prelude::BASE64_STANDARD;
 use e2e::footage::{Footage, Rate, Recipe, cached};
 use e2e::harness::media_server::{Asked, MediaServer, Object, Reply};
 use e2e::harness::receiver::{Received, Receiver};
-use e2e::harness::{OTHER_USER, PUBLIC_HOST, START, Setup, Stills, USER, python, wait};
+use e2e::harness::stills::thumb_sized;
+use e2e::harness::{Camera, OTHER_USER, PUBLIC_HOST, START, Setup, Stills, USER, python, wait};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::fixtures::check_picture;
+use crate::fixtures::{check_picture, first_minute, span};
 
 pub(crate) const KEY: &str = "a key of the usual user";
 pub(crate) const OTHER_KEY: &str = "a key of the other user";
@@ -177,6 +178,31 @@ async fn a_picture_is_made_while_the_caller_waits() {
     assert_eq!(names(&missing["body"]), BTreeSet::from(ENVELOPE));
     assert_eq!(missing["body"]["response"], Value::Null);
     assert!(missing["body"]["message"].as_str().is_some_and(|why| !why.is_empty() && why != "success"), "{missing}");
+}
+
+/// Thumbs that are made at most until something is evicted; each takes over 10 KB.
+const THUMBS_MAX: u32 = 2000;
+
+#[tokio::test]
+async fn a_result_outlives_what_is_evicted() {
+    let stills = start(&[("cache.max_bytes", "\"4MiB\""), ("cache.volume_bytes", "\"1MiB\"")]).await;
+    let (media, _) = cinema().await;
+    let answer = post(&stills, THUMBNAIL, &json!({"video_url": media.url("/film.mp4"), "second": 3})).await;
+    let envelope = &answer["body"];
+    check_result(&stills, envelope, 3000).await;
+
+    let (camera, minute) = (Camera::first(), first_minute());
+    stills.record(&camera, "r-1", span(&minute), &minute.path).await;
+    let mut n_thumbs = 0;
+    while stills.metrics().await.sum("stills_cache_evicted_pictures_total", &[]) == 0.0 {
+        assert!(n_thumbs < THUMBS_MAX, "nothing is evicted");
+        for _ in 0..50 {
+            let (offset, width) = (i64::from(n_thumbs % 30) * 2000, 640 - n_thumbs / 30);
+            stills.get(&thumb_sized(&camera, span(&minute), offset, (width, 480))).await.expect(200);
+            n_thumbs += 1;
+        }
+    }
+    check_result(&stills, envelope, 3000).await;
 }
 
 /// A URL at which nobody answers.

@@ -3,7 +3,9 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use e2e::footage::{Footage, Rate, Recipe, cached, read_clock};
-use e2e::harness::{Camera, DEVICE, OTHER_DEVICE, OTHER_USER, PUBLIC_HOST, START, Setup, Stills, USER, event, python};
+use e2e::harness::{
+    Camera, DEVICE, OTHER_DEVICE, OTHER_USER, PUBLIC_HOST, START, Setup, Stills, USER, event, procfs, python,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -177,38 +179,83 @@ async fn fine_sampling_shows_the_exact_frames() {
     let stills = start().await;
     let (camera, footage) = (Camera::first(), smooth());
     stills.record(&camera, "r-1", span(&footage), &footage.path).await;
-    let fine = |others: &Value| {
-        let usual = json!({"SamplingInterval": 210, "StartTimestamp": START + 1000, "EndTimestamp": START + 6000});
-        with(images(&with(usual, others)), &json!({"paginate": true}))
-    };
-    let ticks: Vec<i64> = (0..=23).map(|k| START + 1000 + k * 210).collect();
-    // A frame every 40 ms: of two equally near the later; a keyframe stands for ticks up to 40 ms from it.
-    let nearest = |tick: i64| {
-        let frame = START + (tick - START + 20) / 40 * 40;
-        let keyframe = START + (tick - START + 1000) / 2000 * 2000;
-        if (keyframe - tick).abs() <= 40 { keyframe } else { frame }
-    };
-    let expected: Vec<_> = ticks.iter().map(|tick| (*tick, Ok(nearest(*tick)))).collect();
-    let calls =
-        [fine(&json!({})), fine(&json!({"Format": "PNG"})), fine(&json!({"HeightPixels": 120, "MaxResults": 10}))];
-    for outcome in ask_all(&stills, &calls).await {
-        let pages = outcome["answer"].as_array().expect("pages");
-        let found: Vec<_> = pages.iter().flat_map(all_shown).collect();
-        for (found, expected) in found.iter().zip(&expected) {
-            assert_eq!(found, expected);
+    let decodes = async || stills.metrics().await.sum("stills_renders_total", &[("class", "exact")]);
+    // One whose ticks all are instants of frames, and one whose ticks hardly ever are.
+    for interval in [200, 210] {
+        let before = decodes().await;
+        let fine = |others: &Value| {
+            let usual =
+                json!({"SamplingInterval": interval, "StartTimestamp": START + 1000, "EndTimestamp": START + 6000});
+            with(images(&with(usual, others)), &json!({"paginate": true}))
+        };
+        let ticks: Vec<i64> = (0..=5000 / interval).map(|k| START + 1000 + k * interval).collect();
+        // A frame every 40 ms: of two equally near the later; a keyframe stands for ticks up to 40 ms from it.
+        let nearest = |tick: i64| {
+            let frame = START + (tick - START + 20) / 40 * 40;
+            let keyframe = START + (tick - START + 1000) / 2000 * 2000;
+            if (keyframe - tick).abs() <= 40 { keyframe } else { frame }
+        };
+        let expected: Vec<_> = ticks.iter().map(|tick| (*tick, Ok(nearest(*tick)))).collect();
+        let calls =
+            [fine(&json!({})), fine(&json!({"Format": "PNG"})), fine(&json!({"HeightPixels": 120, "MaxResults": 10}))];
+        for outcome in ask_all(&stills, &calls).await {
+            let pages = outcome["answer"].as_array().expect("pages");
+            let found: Vec<_> = pages.iter().flat_map(all_shown).collect();
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_eq!(found, expected);
+            }
+            assert_eq!(found.len(), expected.len());
         }
-        assert_eq!(found.len(), expected.len());
+        // What shares a stretch between keyframes shares a decode: 75 frames of three stretches, and a few first ones alone.
+        let made = decodes().await - before;
+        assert!((1.0..=24.0).contains(&made), "{made} decodes");
     }
-    // What shares a stretch between keyframes shares a decode: 75 frames of three stretches, and a few first ones alone.
-    let metrics = stills.metrics().await;
-    let decodes = metrics.sum("stills_renders_total", &[("class", "exact")]);
-    assert!((1.0..=24.0).contains(&decodes), "{decodes} decodes");
 
     // A second and more apart, the keyframe within half of that will do.
     let wide = images(&json!({"StartTimestamp": START + 1000, "EndTimestamp": START + 6000, "SamplingInterval": 1300}));
     let found = all_shown(&ask(&stills, wide).await["answer"]);
     let of = |offset: i64, shown: i64| (START + offset, Ok(START + shown));
     assert_eq!(found, [of(1000, 1000), of(2300, 2000), of(3600, 4000), of(4900, 4920)]);
+}
+
+/// What a page's pictures may take, in characters of base64.
+const PAGE_LEN_MAX: usize = 16 * 1024 * 1024;
+
+/// What the server may hold at most beyond what it held before pages are made: three pages, and their pictures as such.
+const GROWTH_MAX_BYTES: u64 = 128 * 1024 * 1024;
+
+#[tokio::test]
+async fn pages_of_large_pictures_take_bounded_memory() {
+    let mut stills = start().await;
+    let (camera, dir) = (Camera::first(), tempfile::tempdir().expect("a directory"));
+    let film = dir.path().join("noise.mp4");
+    let filter = "testsrc2=size=960x540:rate=25:duration=8,noise=alls=40:allf=t";
+    let mut ffmpeg = std::process::Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-f", "lavfi", "-i", filter, "-c:v", "libx264", "-preset", "ultrafast", "-qp", "12"]);
+    assert!(ffmpeg.args(["-g", "50", "-pix_fmt", "yuv420p"]).arg(&film).status().expect("ffmpeg").success());
+    stills.record(&camera, "r-1", (START, START + 8000), &film).await;
+
+    let fine = json!({"SamplingInterval": 200, "EndTimestamp": START + 5000, "MaxResults": 25, "Format": "PNG"});
+    let id = stills.origin().id();
+    let largest = || procfs::tree(id).into_iter().find(|process| process.id == id).map(|of| of.resident_max_bytes);
+    let before = largest().expect("a server");
+    let answer = ask(&stills, with(images(&fine), &json!({"paginate": true}))).await;
+    let after = largest().expect("a server");
+    let pages = answer["answer"].as_array().expect("pages");
+    let mut found = Vec::new();
+    for page in pages {
+        let entries = page["Images"].as_array().expect("images");
+        let lens = entries.iter().map(|entry| entry["ImageContent"].as_str().map_or(0, str::len));
+        let len: usize = lens.sum();
+        assert!(len <= PAGE_LEN_MAX, "a page of {len}");
+        found.extend(entries.iter().map(|entry| (entry["TimeStamp"].clone(), entry["ImageContent"].is_string())));
+    }
+    let expected: Vec<_> = (0..=25).map(|k| (json!(START + k * 200), true)).collect();
+    assert_eq!(found, expected);
+    // Else the pictures were too small to show anything.
+    assert!(pages.len() >= 3, "{} pages", pages.len());
+    let growth = after.saturating_sub(before);
+    assert!(growth <= GROWTH_MAX_BYTES, "{growth} bytes more");
 }
 
 #[tokio::test]
