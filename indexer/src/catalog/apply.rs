@@ -15,7 +15,8 @@ use stills_model::time::{Span, Timestamp};
 use super::key::Scope;
 use super::row::{Row, State};
 use super::settle::Change;
-use super::sled::{Batch, Table};
+use super::sled::Table;
+use super::tables::Batch;
 use super::{Catalog, CatalogError, key, malformed};
 
 /// Rows that one batch of a large delete changes: small enough to keep the lock short.
@@ -114,7 +115,7 @@ impl Catalog {
     /// A failing or damaged store; the event can be applied again.
     pub fn replay(&self, event: &Event, now: Timestamp) -> Result<Effects, CatalogError> {
         let effects = self.apply_again(event, now)?;
-        self.tables.replace(Table::Seen, &key::seen(event.user, &event.order), &now.as_ms().to_be_bytes())?;
+        self.tables.put(Table::Seen, &key::seen(event.user, &event.order), &now.as_ms().to_be_bytes())?;
         Ok(effects)
     }
 
@@ -187,11 +188,7 @@ impl Catalog {
 
     fn apply_delete(&self, timeline: &Timeline, delete: &Delete, now: Timestamp) -> Result<Effects, CatalogError> {
         let _turn = self.lock(timeline);
-        self.tables.replace(
-            Table::Timelines,
-            &key::delete(Scope::Device(*timeline), &delete.order),
-            &delete.encode(),
-        )?;
+        self.tables.put(Table::Timelines, &key::delete(Scope::Device(*timeline), &delete.order), &delete.encode())?;
         self.remove_hit(timeline, delete, now)
     }
 
@@ -200,7 +197,7 @@ impl Catalog {
         {
             // Nobody is between asking for deletes and writing a row; from here on every event meets this one.
             let _turns = self.lock_all();
-            self.tables.replace(Table::Timelines, &key::delete(Scope::User(user), order), &delete.encode())?;
+            self.tables.put(Table::Timelines, &key::delete(Scope::User(user), order), &delete.encode())?;
         }
         let mut effects = Effects::default();
         for timeline in self.timelines(user)? {

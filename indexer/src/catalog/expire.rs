@@ -5,7 +5,8 @@
 use stills_model::time::Timestamp;
 
 use super::row::Row;
-use super::sled::{Batch, Table};
+use super::sled::Table;
+use super::tables::Batch;
 use super::{Catalog, CatalogError, Effects, key};
 
 /// Recordings removed in one call: each works out its day anew, which takes a millisecond or two.

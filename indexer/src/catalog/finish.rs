@@ -15,7 +15,8 @@ use stills_model::time::{DAY_MS, Span, Timestamp};
 
 use super::row::{Indexed, Row};
 use super::settle::Change;
-use super::sled::Batch;
+use super::sled::Table;
+use super::tables::Batch;
 use super::{Catalog, CatalogError, Effects, key};
 
 /// What a scan found, of which event.
@@ -157,7 +158,11 @@ impl Catalog {
             batch.put(&key::page(timeline, media, first_at_ms), &page.encode());
         }
         for config in &index.configs {
-            batch.put(&key::config(timeline.user, &config.id()), &config.encode());
+            // Named by what it says, so one that is there is the same.
+            let key = key::config(timeline.user, &config.id());
+            if self.tables.get(Table::Timelines, &key)?.is_none() {
+                batch.put(&key, &config.encode());
+            }
         }
         Ok(batch)
     }

@@ -22,9 +22,11 @@ use stills_model::keyframe::{ConfigId, DecoderConfig};
 use stills_model::thumb::MediaId;
 use stills_model::time::{Span, Timestamp};
 
+mod items;
 mod key;
 pub mod row;
 mod sled;
+mod tables;
 
 mod apply;
 mod expire;
@@ -46,7 +48,8 @@ pub use verify::{CatalogFindings, RowCursor, SetAside};
 
 use crate::watched::Watched;
 use row::Row;
-use sled::{Batch, Table, Tables};
+use sled::Table;
+use tables::{Batch, Tables};
 
 /// Locks for writers; more than any machine has writers at once.
 const SHARDS: usize = 64;
@@ -69,7 +72,7 @@ pub struct Catalog {
 }
 
 fn malformed(_: Malformed) -> CatalogError {
-    CatalogError::Damaged { table: "timelines.v1" }
+    CatalogError::Damaged { table: "timelines.v2" }
 }
 
 impl Catalog {
@@ -98,7 +101,7 @@ impl Catalog {
         let incarnation = match known {
             Some(known) => known,
             None => {
-                tables.replace(Table::Meta, b"incarnation", incarnation.as_bytes())?;
+                tables.put(Table::Meta, b"incarnation", incarnation.as_bytes())?;
                 incarnation.to_owned()
             }
         };
@@ -229,7 +232,7 @@ impl Catalog {
     /// A failing store.
     pub fn set_checkpoint(&self, value: &[u8]) -> Result<(), CatalogError> {
         self.tables.flush()?;
-        self.tables.replace(Table::Meta, b"checkpoint", value)?;
+        self.tables.put(Table::Meta, b"checkpoint", value)?;
         self.tables.flush()
     }
 

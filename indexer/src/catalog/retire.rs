@@ -10,7 +10,8 @@ use stills_model::time::Timestamp;
 use super::key::Scope;
 use super::row::{Entry, Row};
 use super::settle::Change;
-use super::sled::{Batch, Table};
+use super::sled::Table;
+use super::tables::Batch;
 use super::{Catalog, CatalogError, Effects, apply, key, malformed};
 
 /// Recordings that one call removes: the timeline is locked for some milliseconds.

@@ -16,7 +16,8 @@ use stills_model::thumb::MediaId;
 use stills_model::time::{Bucket, Day, Span, Timestamp};
 
 use super::row::{Entry, Indexed, Row};
-use super::sled::{Batch, Table};
+use super::sled::Table;
+use super::tables::Batch;
 use super::{Catalog, CatalogError, key, malformed};
 
 /// How long after the end of coverage a following recording is expected: pictures near such an edge get a short
@@ -85,16 +86,16 @@ impl Catalog {
         }
         for Change { recording, new, .. } in changes.iter().filter(|change| !change.new.removed) {
             if let Some(at) = new.expires_at() {
-                self.tables.replace(Table::Expiry, &key::expiry(at, timeline, recording), b"")?;
+                self.tables.put(Table::Expiry, &key::expiry(at, timeline, recording), b"")?;
             }
         }
         // Pictures to remove are noted before the row names them no more, and forgotten when they are off the disk.
         for media in &effects.purge {
-            self.tables.replace(Table::Purge, &key::purge(timeline, media), b"")?;
+            self.tables.put(Table::Purge, &key::purge(timeline, media), b"")?;
         }
         // Work is noted before the row and forgotten after it: a crash in between costs a look, never a recording.
         for change in changes.iter().filter(|change| change.new.has_work()) {
-            self.tables.replace(Table::Pending, &key::pending(timeline, &change.recording), b"")?;
+            self.tables.put(Table::Pending, &key::pending(timeline, &change.recording), b"")?;
         }
         self.tables.apply(Table::Timelines, batch)?;
         let mut done = Batch::default();
@@ -119,13 +120,13 @@ impl Catalog {
         if let Some(old_key) = before.as_ref().map(&entry_key).filter(|key| Some(key) != new_key.as_ref()) {
             batch.delete(&old_key);
         }
-        if let (Some(key), Some(entry)) = (new_key, after) {
+        if let (Some(key), Some(entry)) = (new_key, after.filter(|after| before.as_ref() != Some(after))) {
             batch.put(&key, &entry.encode());
             let classes = self.classes(timeline)?;
             let with = classes | 1 << key::class_of(entry.span.len_ms());
             if with != classes {
                 // Beside the batch: a class too many costs an empty look, a class missing would hide recordings.
-                self.tables.replace(Table::Timelines, &key::classes(timeline), &[with])?;
+                self.tables.put(Table::Timelines, &key::classes(timeline), &[with])?;
             }
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! The catalog's tables on sled 0.34: ordered keys, checked values, atomic batches. Knows bytes, no domain.
+//! What the catalog's tables keep on disk, in sled 0.34: ordered keys, checked values, atomic batches. Knows bytes, no
+//! domain; written to by [`super::tables`] alone.
 //!
 //! One of the two files that name sled. What sled does not promise is made up for here or by the caller:
 //! every value carries its own CRC-32C (one flipped bit on disk otherwise comes back as data or as a spin),
@@ -7,6 +8,7 @@
 //! own under a time limit, and callers run every call on their own few threads, never on an async one.
 
 use std::io::ErrorKind;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -61,6 +63,13 @@ fn is_disk(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(io) if kinds.contains(&io.kind()))
 }
 
+/// From which key to which.
+pub(super) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+    bound.as_ref().map(Vec::as_slice)
+}
+
 /// Which tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Table {
@@ -85,42 +94,26 @@ impl Table {
     /// The tree's name; the number is its schema.
     const fn name(self) -> &'static str {
         match self {
-            Self::Timelines => "timelines.v1",
-            Self::Pending => "pending.v1",
-            Self::Expiry => "expiry.v1",
-            Self::Purge => "purge.v1",
-            Self::Seen => "seen.v1",
-            Self::Meta => "meta.v1",
+            Self::Timelines => "timelines.v2",
+            Self::Pending => "pending.v2",
+            Self::Expiry => "expiry.v2",
+            Self::Purge => "purge.v2",
+            Self::Seen => "seen.v2",
+            Self::Meta => "meta.v2",
         }
     }
 }
 
 /// The open store.
-pub(super) struct Tables {
+pub(super) struct Store {
     db: sled::Db,
     trees: [sled::Tree; 6],
     watched: Arc<Watched>,
 }
 
-impl std::fmt::Debug for Tables {
+impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tables").finish_non_exhaustive()
-    }
-}
-
-/// Changes to one table that happen together or not at all.
-#[derive(Debug, Default)]
-pub(super) struct Batch(sled::Batch);
-
-impl Batch {
-    /// Sets a key.
-    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.0.insert(key, seal(value));
-    }
-
-    /// Removes a key.
-    pub(super) fn delete(&mut self, key: &[u8]) {
-        self.0.remove(key);
+        f.debug_struct("Store").finish_non_exhaustive()
     }
 }
 
@@ -159,7 +152,7 @@ pub enum Opened {
     SetAside,
 }
 
-impl Tables {
+impl Store {
     /// Opens the directory, going down the recovery ladder from `from` as far as it has to: as it is; without its
     /// snapshots; set aside and empty, to be rebuilt from the journal. `is_ours` says that whoever still holds its
     /// lock is a call of this process that does not end.
@@ -201,6 +194,14 @@ impl Tables {
         &self.trees[table as usize]
     }
 
+    /// Whether it still answers.
+    ///
+    /// # Errors
+    /// It was condemned.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        if self.watched.is_condemned() { Err(StoreError::Condemned) } else { Ok(()) }
+    }
+
     /// The value of a key.
     ///
     /// # Errors
@@ -210,31 +211,28 @@ impl Tables {
         sealed.map(|sealed| unseal(&self.watched, table, &sealed)).transpose()
     }
 
-    /// Sets a key and tells whether it was there before.
+    /// Applies changes as one: each sets a key, or removes it.
     ///
     /// # Errors
     /// A failing store.
-    pub(super) fn replace(&self, table: Table, key: &[u8], value: &[u8]) -> Result<bool, StoreError> {
-        Ok(guarded(&self.watched, || self.tree(table).insert(key, seal(value)))?.is_some())
+    pub(super) fn apply<'c>(
+        &self,
+        table: Table,
+        changes: impl IntoIterator<Item = (&'c [u8], Option<&'c [u8]>)>,
+    ) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(key, seal(value)),
+                None => batch.remove(key),
+            }
+        }
+        guarded(&self.watched, || self.tree(table).apply_batch(batch))
     }
 
-    /// Applies a batch as one.
-    ///
-    /// # Errors
-    /// A failing store.
-    pub(super) fn apply(&self, table: Table, batch: Batch) -> Result<(), StoreError> {
-        guarded(&self.watched, || self.tree(table).apply_batch(batch.0))
-    }
-
-    /// Keys from `from` to `to`, both included, in order (backwards with `.rev()`).
-    pub(super) fn range(&self, table: Table, from: &[u8], to: &[u8]) -> Items {
-        let iter = self.tree(table).range::<&[u8], _>(from..=to);
-        Items { iter, table, watched: Arc::clone(&self.watched), is_over: false }
-    }
-
-    /// Keys that begin with `prefix`, in order.
-    pub(super) fn prefix(&self, table: Table, prefix: &[u8]) -> Items {
-        let iter = self.tree(table).scan_prefix(prefix);
+    /// Keys within the bounds, in order, from either end.
+    pub(super) fn range(&self, table: Table, bounds: &Bounds) -> Items {
+        let iter = self.tree(table).range::<&[u8], _>((as_slice(&bounds.0), as_slice(&bounds.1)));
         Items { iter, table, watched: Arc::clone(&self.watched), is_over: false }
     }
 
@@ -252,6 +250,9 @@ impl Tables {
     }
 }
 
+/// A key and its value.
+pub(super) type Item = Result<(Vec<u8>, Vec<u8>), StoreError>;
+
 /// Keys and values in order; ends with the first error.
 pub(super) struct Items {
     iter: sled::Iter,
@@ -264,19 +265,19 @@ impl Items {
     fn step(
         &mut self,
         step: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(sled::IVec, sled::IVec)>>,
-    ) -> Option<Result<(sled::IVec, Vec<u8>), StoreError>> {
+    ) -> Option<Item> {
         if self.is_over {
             return None;
         }
         let item = guarded(&self.watched, || step(&mut self.iter).transpose()).transpose()?;
-        let item = item.and_then(|(key, sealed)| Ok((key, unseal(&self.watched, self.table, &sealed)?)));
+        let item = item.and_then(|(key, sealed)| Ok((key.to_vec(), unseal(&self.watched, self.table, &sealed)?)));
         self.is_over = item.is_err();
         Some(item)
     }
 }
 
 impl Iterator for Items {
-    type Item = Result<(sled::IVec, Vec<u8>), StoreError>;
+    type Item = Item;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.step(Iterator::next)
@@ -290,7 +291,7 @@ impl DoubleEndedIterator for Items {
 }
 
 /// sled's own threads hold its lock a little longer than the one who dropped it: wait for that.
-fn open_unlocked(dir: &Path) -> Result<Tables, StoreError> {
+fn open_unlocked(dir: &Path) -> Result<Store, StoreError> {
     let until = Instant::now() + LOCK_TIME_MAX;
     loop {
         match open_in_time(dir) {
@@ -306,7 +307,7 @@ fn is_locked(error: &StoreError) -> bool {
 
 /// Opens on a thread of its own: a damaged file can make sled panic or spin for ever, and neither may take the
 /// program with it. A spinning thread is left behind; the directory is then set aside.
-fn open_in_time(dir: &Path) -> Result<Tables, StoreError> {
+fn open_in_time(dir: &Path) -> Result<Store, StoreError> {
     let (send, receive) = mpsc::channel();
     let dir = dir.to_owned();
     let open = move || {
@@ -322,12 +323,12 @@ fn open_in_time(dir: &Path) -> Result<Tables, StoreError> {
         .unwrap_or_else(|_| Err(StoreError::Open(format!("not open after {} s", OPEN_TIME_MAX.as_secs()))))
 }
 
-fn open_now(dir: &Path) -> Result<Tables, StoreError> {
+fn open_now(dir: &Path) -> Result<Store, StoreError> {
     let db =
         sled::Config::new().path(dir).cache_capacity(PAGE_CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS)).open()?;
     let [a, b, c, d, e, f] = Table::ALL.map(|table| db.open_tree(table.name()));
     let trees = [a?, b?, c?, d?, e?, f?];
-    Ok(Tables { db, trees, watched: Arc::default() })
+    Ok(Store { db, trees, watched: Arc::default() })
 }
 
 fn remove_snapshots(dir: &Path) {
@@ -362,31 +363,32 @@ fn unseal(watched: &Watched, table: Table, sealed: &[u8]) -> Result<Vec<u8>, Sto
 mod tests {
     use super::*;
 
+    const EVERYTHING: Bounds = (Bound::Unbounded, Bound::Unbounded);
+
     #[test]
     fn values_are_checked() {
         let dir = tempfile::tempdir().expect("dir");
-        let (tables, opened) = Tables::open(dir.path(), Ladder::AsIs, false).expect("open");
+        let (tables, opened) = Store::open(dir.path(), Ladder::AsIs, false).expect("open");
         assert_eq!(opened, Opened::AsIs);
-        let mut batch = Batch::default();
-        batch.put(b"a1", b"one");
-        batch.put(b"a2", b"two");
-        batch.put(b"b", b"three");
-        tables.apply(Table::Timelines, batch).expect("apply");
+        let changes: [(&[u8], Option<&[u8]>); 3] =
+            [(b"a1", Some(b"one")), (b"a2", Some(b"two")), (b"b", Some(b"three"))];
+        tables.apply(Table::Timelines, changes).expect("apply");
         assert_eq!(tables.get(Table::Timelines, b"a1").expect("get").as_deref(), Some(&b"one"[..]));
-        let keys: Vec<_> = tables.prefix(Table::Timelines, b"a").map(|kv| kv.expect("kv").1).collect();
+        let to_a = (Bound::Included(b"a".to_vec()), Bound::Excluded(b"b".to_vec()));
+        let keys: Vec<_> = tables.range(Table::Timelines, &to_a).map(|kv| kv.expect("kv").1).collect();
         assert_eq!(keys, [b"one".to_vec(), b"two".to_vec()]);
-        assert!(!tables.replace(Table::Seen, b"x", b"").expect("first"));
-        assert!(tables.replace(Table::Seen, b"x", b"").expect("second"));
+        tables.apply(Table::Timelines, [(&b"a2"[..], None)]).expect("apply");
+        assert_eq!(tables.get(Table::Timelines, b"a2").expect("get"), None);
         tables.tree(Table::Timelines).insert(b"a1", b"\0\0\0\0one").expect("damage");
         assert!(matches!(tables.get(Table::Timelines, b"a1"), Err(StoreError::Damaged { .. })));
         assert_eq!(tables.watched().reason().as_deref(), Some("a value is damaged"));
         assert!(matches!(tables.get(Table::Timelines, b"b"), Err(StoreError::Condemned)), "no more answers");
         drop(tables);
         // A call that never ends keeps the lock: the directory is set aside all the same.
-        let (held, _) = Tables::open(dir.path(), Ladder::AsIs, false).expect("open");
-        let (tables, opened) = Tables::open(dir.path(), Ladder::Aside, true).expect("open");
+        let (held, _) = Store::open(dir.path(), Ladder::AsIs, false).expect("open");
+        let (tables, opened) = Store::open(dir.path(), Ladder::Aside, true).expect("open");
         assert_eq!(opened, Opened::SetAside);
-        assert_eq!(tables.prefix(Table::Timelines, b"").count(), 0);
+        assert_eq!(tables.range(Table::Timelines, &EVERYTHING).count(), 0);
         assert!(held.get(Table::Timelines, b"b").expect("still there").is_some());
     }
 
@@ -394,9 +396,9 @@ mod tests {
     #[test]
     fn a_damaged_snapshot_costs_nothing() {
         let dir = tempfile::tempdir().expect("dir");
-        let (tables, _) = Tables::open(dir.path(), Ladder::AsIs, false).expect("open");
+        let (tables, _) = Store::open(dir.path(), Ladder::AsIs, false).expect("open");
         for n in 0u32..500 {
-            tables.replace(Table::Timelines, &n.to_be_bytes(), b"value").expect("put");
+            tables.apply(Table::Timelines, [(&n.to_be_bytes()[..], Some(&b"value"[..]))]).expect("put");
         }
         tables.flush().expect("flush");
         drop(tables);
@@ -410,8 +412,8 @@ mod tests {
             }
         }
         assert!(n_cut > 0, "no snapshot to damage");
-        let (tables, opened) = Tables::open(dir.path(), Ladder::AsIs, false).expect("open");
+        let (tables, opened) = Store::open(dir.path(), Ladder::AsIs, false).expect("open");
         assert_eq!(opened, Opened::WithoutSnapshots);
-        assert_eq!(tables.prefix(Table::Timelines, b"").count(), 500);
+        assert_eq!(tables.range(Table::Timelines, &EVERYTHING).count(), 500);
     }
 }
