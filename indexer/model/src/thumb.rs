@@ -11,7 +11,7 @@ use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{RecordingId, Timeline};
 use crate::keyframe_index::KeyframeIndex;
 use crate::rendition::Rendition;
-use crate::time::Timestamp;
+use crate::time::{Hour, Timestamp};
 
 /// Raised by every change that alters pixels or their coding; it is part of key and `ETag`.
 ///
@@ -19,10 +19,22 @@ use crate::time::Timestamp;
 pub const RENDER_VERSION: u16 = 1;
 
 /// A fingerprint of a recording's media: the same after the file moved or grew, another after it was recorded again.
+/// Its first four bytes are the hour in which the recording starts: what is keyed by it lies in order of time, and the
+/// recording is found without another table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MediaId(pub [u8; 8]);
+pub struct MediaId(pub [u8; MediaId::LEN]);
 
 impl MediaId {
+    /// Bytes of a media id: hour and digest.
+    pub const LEN: usize = 12;
+
+    /// The hour in which the recording starts.
+    pub fn hour(&self) -> Hour {
+        let mut hour = [0; 4];
+        hour.copy_from_slice(&self.0[..4]);
+        Hour::from_bytes(hour)
+    }
+
     /// From what identifies the media: its recording and start, and its first keyframe's instant, sizes, decoder
     /// configuration and `head`, a digest of its first bytes (two recordings of a still scene agree in all the
     /// rest). Offsets do not count: rewriting a file with its tables in front changes no picture.
@@ -37,8 +49,9 @@ impl MediaId {
             w.raw(&index.configs[usize::from(first.config)].id().0);
         }
         let digest = Sha256::digest(w.finish());
-        let mut id = [0; 8];
-        id.copy_from_slice(&digest[..8]);
+        let mut id = [0; Self::LEN];
+        id[..4].copy_from_slice(&start.hour().to_bytes());
+        id[4..].copy_from_slice(&digest[..8]);
         Self(id)
     }
 }
@@ -59,7 +72,7 @@ pub struct ThumbKey {
 }
 
 impl ThumbKey {
-    /// The stored form: 24 bytes of user and device, 8 of media, 7 of rendition, 2 of version, 8 of instant,
+    /// The stored form: 24 bytes of user and device, 12 of media, 7 of rendition, 2 of version, 8 of instant,
     /// all big-endian, so that keys of one recording and rendition lie together.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
@@ -139,10 +152,10 @@ mod tests {
             device: "627d911f7f58e4f344ca726c".parse().expect("id"),
         };
         let rendition = Rendition::thumb(320, 240).expect("size");
-        let key = ThumbKey { timeline, media: MediaId([9; 8]), at_ms: 4000, rendition, version: 1 };
+        let key = ThumbKey { timeline, media: MediaId([9; 12]), at_ms: 4000, rendition, version: 1 };
         assert_eq!(ThumbKey::decode(&key.encode()), Ok(key));
-        assert_eq!(key.encode().len(), 49);
-        assert_eq!(key.etag().to_string(), "b182e935169699a7a6debb91");
+        assert_eq!(key.encode().len(), 53);
+        assert_eq!(key.etag().to_string(), "fa3f2aa0bc47674bc2602959");
         assert_ne!(key.etag(), ThumbKey { version: 2, ..key }.etag());
         assert_ne!(key.etag(), ThumbKey { at_ms: 4001, ..key }.etag());
     }

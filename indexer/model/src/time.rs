@@ -7,6 +7,9 @@ use std::fmt;
 /// One UTC day in milliseconds; also the longest recording and the longest window.
 pub const DAY_MS: i64 = 86_400_000;
 
+/// One hour in milliseconds.
+pub const HOUR_MS: i64 = 3_600_000;
+
 /// The width of an epoch bucket: timestamps without their last eight digits, about 28 hours.
 pub const BUCKET_MS: i64 = 100_000_000;
 
@@ -42,6 +45,12 @@ impl Timestamp {
     /// The UTC day that holds this instant.
     pub const fn day(self) -> Day {
         Day(self.0.div_euclid(DAY_MS))
+    }
+
+    /// The UTC hour that holds this instant; the first or last one that can be counted for what lies beyond.
+    pub fn hour(self) -> Hour {
+        let hour = self.0.div_euclid(HOUR_MS).clamp(i32::MIN.into(), i32::MAX.into());
+        Hour(i32::try_from(hour).unwrap_or(i32::MAX))
     }
 
     /// The epoch bucket that holds this instant.
@@ -123,6 +132,27 @@ impl Day {
     }
 }
 
+/// A UTC hour, counted from the first of 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hour(pub i32);
+
+impl Hour {
+    /// Four bytes that sort as the hours do.
+    pub const fn to_bytes(self) -> [u8; 4] {
+        (self.0.cast_unsigned() ^ 1 << 31).to_be_bytes()
+    }
+
+    /// Undoes [`Hour::to_bytes`].
+    pub const fn from_bytes(bytes: [u8; 4]) -> Self {
+        Self((u32::from_be_bytes(bytes) ^ 1 << 31).cast_signed())
+    }
+
+    /// The first instant of the next hour.
+    pub const fn end(self) -> Timestamp {
+        Timestamp((self.0 as i64 + 1) * HOUR_MS)
+    }
+}
+
 /// An epoch bucket: what [`BUCKET_MS`] cuts the wall clock into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bucket(pub i64);
@@ -141,6 +171,14 @@ mod tests {
         assert_eq!(span(15, 20).distance_ms(&span(0, 10)), 5);
         assert_eq!(span(0, 10).distance_ms(&span(10, 20)), 0);
         assert_eq!(span(0, 30).distance_ms(&span(10, 20)), 0);
+    }
+
+    #[test]
+    fn hours_keep_their_order_as_bytes() {
+        let hours = [i64::MIN, -HOUR_MS, -1, 0, HOUR_MS, 488_000 * HOUR_MS, i64::MAX].map(|ms| Timestamp(ms).hour());
+        assert!(hours.windows(2).all(|pair| pair[0] <= pair[1] && pair[0].to_bytes() <= pair[1].to_bytes()));
+        assert!(hours.iter().all(|hour| Hour::from_bytes(hour.to_bytes()) == *hour));
+        assert_eq!((hours[1], hours[2], hours[3].end()), (Hour(-1), Hour(-1), Timestamp(HOUR_MS)));
     }
 
     #[test]

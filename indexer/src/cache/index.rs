@@ -17,8 +17,8 @@ use super::slots::{Page, PageKey};
 use crate::watched::Watched;
 
 /// Raised, with the tree left behind, when the form of keys or values changes.
-const PAGES_TREE: &str = "pages.v1";
-const FACTS_TREE: &str = "facts.v1";
+const PAGES_TREE: &str = "pages.v2";
+const FACTS_TREE: &str = "facts.v2";
 const CHECKPOINT: &str = "checkpoint";
 const COMPLETE: &str = "complete";
 /// How often sled writes what it holds; a crash loses no more than this, and the volumes have it.

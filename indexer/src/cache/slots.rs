@@ -1,7 +1,7 @@
 //! Pages of the cache index: which keyframes of a stretch of one recording and rendition are stored where.
 //! Keys and values only; no IO.
 //!
-//! A page's key is the thumb key without its instant (41 bytes: timeline, media, rendition, render version), then
+//! A page's key is the thumb key without its instant (45 bytes: timeline, media, rendition, render version), then
 //! the number of the two-minute page of the recording's time, big-endian with its sign bit turned, so that pages
 //! sort by time. Two minutes keep a value near 100 bytes at the usual prerender interval and near 1 KiB with a
 //! thumb per second; the index's memory and speed hold only for small values.
@@ -20,7 +20,7 @@ const VERSION: u8 = 1;
 /// Milliseconds of a recording's time in one page.
 const PAGE_MS: i64 = 120_000;
 /// Bytes of the thumb key in front of its instant.
-const PREFIX_LEN: usize = 41;
+const PREFIX_LEN: usize = 45;
 
 /// Where a picture is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,7 +169,7 @@ mod tests {
             device: "627d911f7f58e4f344ca726c".parse().expect("id"),
         };
         let rendition = Rendition::thumb(320, 240).expect("size");
-        ThumbKey { timeline, media: MediaId([9; 8]), at_ms, rendition, version: 1 }
+        ThumbKey { timeline, media: MediaId([9; 12]), at_ms, rendition, version: 1 }
     }
 
     proptest! {

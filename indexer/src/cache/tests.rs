@@ -20,7 +20,7 @@ fn timeline(device: u8) -> Timeline {
 
 fn key(device: u8, media: u8, at_ms: i64, width: u16) -> ThumbKey {
     let rendition = Rendition::thumb(width, 240).expect("size");
-    ThumbKey { timeline: timeline(device), media: MediaId([media; 8]), at_ms, rendition, version: 1 }
+    ThumbKey { timeline: timeline(device), media: MediaId([media; 12]), at_ms, rendition, version: 1 }
 }
 
 fn config(max_bytes: u64, volume_bytes: u64) -> CacheConfig {
@@ -127,7 +127,7 @@ proptest! {
                     model.insert(key, body);
                 }
                 Step::RemoveMedia(device, media) => {
-                    let media = MediaId([media; 8]);
+                    let media = MediaId([media; 12]);
                     let before = model.len();
                     model.retain(|key, _| (key.timeline, key.media) != (timeline(device), media));
                     let removal = cache.remove_media(&timeline(device), &media).expect("remove");
@@ -297,12 +297,12 @@ fn a_delete_leaves_no_byte_of_a_picture() {
     let old_version = ThumbKey { version: 0, ..key(1, 1, 0, 320) };
     cache.put(&old_version, &secret).expect("put");
     assert_eq!(count_on_disk(temp.path(), SECRET), 7 * 700);
-    let removal = cache.remove_media(&timeline(1), &MediaId([1; 8])).expect("remove");
+    let removal = cache.remove_media(&timeline(1), &MediaId([1; 12])).expect("remove");
     assert_eq!(removal, Removal { pictures: 7, is_complete: true });
     assert_eq!(count_on_disk(temp.path(), SECRET), 0);
     assert_eq!(get(&cache, &key(1, 1, 0, 320)), None);
     assert_eq!(get(&cache, &key(1, 2, 500_000, 640)).as_deref(), Some(&b"public"[..]));
-    let again = cache.remove_media(&timeline(1), &MediaId([1; 8])).expect("remove");
+    let again = cache.remove_media(&timeline(1), &MediaId([1; 12])).expect("remove");
     assert_eq!(again.pictures, 0);
     // Nor does it come back with a new index.
     drop(cache);
@@ -329,18 +329,18 @@ fn a_rebuild_takes_off_the_disk_what_is_not_admitted() {
     // Meanwhile it works with what it has; a delete says that it may not have seen everything.
     assert_eq!(get(&cache, &key(1, 2, 0, 320)), None);
     cache.put(&key(1, 2, 0, 320), b"newer").expect("put");
-    assert!(!cache.remove_media(&timeline(1), &MediaId([1; 8])).expect("remove").is_complete);
+    assert!(!cache.remove_media(&timeline(1), &MediaId([1; 12])).expect("remove").is_complete);
     // A start before the rebuild does not forget that it is due.
     drop(cache);
     let (cache, report) = open(temp.path());
     assert_eq!((report.index, report.needs_rebuild), (IndexState::Opened, true));
-    let report = cache.rebuild(|key| key.media != MediaId([1; 8])).expect("rebuild");
+    let report = cache.rebuild(|key| key.media != MediaId([1; 12])).expect("rebuild");
     assert_eq!(report, RebuildReport { admitted: 39, rejected: 41 });
     assert_eq!(count_on_disk(temp.path(), b"DELETED"), 0);
     assert_eq!(get(&cache, &key(1, 2, 0, 320)).as_deref(), Some(&b"newer"[..]));
     assert_eq!(get(&cache, &key(1, 2, 9_000, 320)).as_deref(), Some(&b"kept"[..]));
     assert!(!cache.stats().needs_rebuild);
-    let again = cache.rebuild(|key| key.media != MediaId([1; 8])).expect("rebuild");
+    let again = cache.rebuild(|key| key.media != MediaId([1; 12])).expect("rebuild");
     assert_eq!(again, RebuildReport::default());
 }
 
@@ -431,14 +431,14 @@ fn readers_writers_and_deletes_at_once() {
             });
         }
         for writer in writers {
-            cache.remove_media(&timeline(1), &MediaId([0; 8])).expect("remove");
+            cache.remove_media(&timeline(1), &MediaId([0; 12])).expect("remove");
             writer.join().expect("writer");
         }
-        cache.remove_media(&timeline(1), &MediaId([0; 8])).expect("remove");
+        cache.remove_media(&timeline(1), &MediaId([0; 12])).expect("remove");
         is_done.store(true, Ordering::Relaxed);
     });
     let rendition = key(0, 0, 0, 320).rendition;
-    let stored = |media| cache.stored(&timeline(1), &MediaId([media; 8]), &rendition, 1).expect("stored").len();
+    let stored = |media| cache.stored(&timeline(1), &MediaId([media; 12]), &rendition, 1).expect("stored").len();
     assert_eq!((stored(0), stored(1)), (0, 300));
     for (at_ms, shift) in (0..150).flat_map(|at_ms| [(at_ms, 1), (at_ms, 2)]) {
         let key = key(1, 1, at_ms * 900 + shift, 320);

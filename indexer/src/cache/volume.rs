@@ -1,6 +1,6 @@
 //! A volume: one append-only file of pictures. Appends, reads, walks and punches; knows nothing of the cache index.
 //!
-//! Form, version 1, all integers little-endian:
+//! Form, version 2, all integers little-endian (version 1 had shorter keys; its pictures are rendered again):
 //!
 //! ```text
 //! at 0       "STILLSV\n", version u32, marker [8], when it was begun in Unix ms u64 (0: not known), CRC-32C of
@@ -32,8 +32,8 @@ use crate::marker::{self, Marker};
 pub(super) const FIRST_ENTRY: u64 = 32;
 
 const MAGIC: &[u8; 8] = b"STILLSV\n";
-const VERSION: u32 = 1;
-const KEY_LEN: usize = 49;
+const VERSION: u32 = 2;
+const KEY_LEN: usize = 53;
 /// Bytes in front of an entry's key.
 const FIXED_LEN: usize = 22;
 /// Bytes in front of an entry's body.

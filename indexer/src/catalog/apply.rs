@@ -10,7 +10,7 @@ use stills_model::codec::{Malformed, Reader, Writer};
 use stills_model::event::{Available, Event, EventKind, EventOrder};
 use stills_model::id::{RecordingId, Timeline, UserId};
 use stills_model::thumb::MediaId;
-use stills_model::time::{Span, Timestamp};
+use stills_model::time::{Hour, Span, Timestamp};
 
 use super::key::Scope;
 use super::row::{Row, State};
@@ -220,6 +220,9 @@ impl Catalog {
             let recording = std::str::from_utf8(key.get(25..).unwrap_or_default()).ok();
             all.extend(recording.and_then(|id| id.parse::<RecordingId>().ok()));
         }
+        for block in self.steady(timeline, || self.blocks_within(timeline, Hour(i32::MIN), Hour(i32::MAX)))? {
+            all.extend(block.members().iter().map(|member| member.recording.clone()));
+        }
         Ok(all)
     }
 
@@ -278,6 +281,7 @@ impl Catalog {
         new: Row,
         now: Timestamp,
     ) -> Result<Effects, CatalogError> {
+        self.unfold(timeline, recording)?;
         let removed = new.removed;
         let changes = vec![Change { recording: recording.clone(), old, new }];
         let purge = if removed {
@@ -298,6 +302,7 @@ impl Catalog {
     ) -> Result<Vec<(Timeline, MediaId)>, CatalogError> {
         let mut batch = Batch::default();
         for change in changes {
+            self.unfold(timeline, &change.recording)?;
             if let Some(indexed) = &change.old.indexed {
                 self.delete_pages(timeline, &indexed.media, &mut batch)?;
             }

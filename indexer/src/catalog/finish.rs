@@ -131,6 +131,7 @@ impl Catalog {
             new.indexed = None;
             return self.settle_one(timeline, recording, old, new, now).map(Some);
         }
+        self.unfold(timeline, recording)?;
         let batch = self.index_batch(timeline, &old, &media, &index)?;
         let changes = [Change { recording: recording.clone(), old, new }];
         let purge = self.settle(timeline, &changes, batch, now)?;
@@ -218,6 +219,7 @@ impl Catalog {
         let Some(indexed) = old.indexed.clone().filter(|indexed| indexed.media == media && !old.removed) else {
             return Ok(());
         };
+        self.unfold(timeline, recording)?;
         let mut batch = Batch::default();
         self.delete_pages(timeline, &media, &mut batch)?;
         let mut n_keyframes = 0;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use super::sled::{self, Bounds, Item, StoreError, Table};
 use super::tables::Layer;
 
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// Keys and values in order; ends with the first error. What is written while it runs may be seen or not.
 pub(super) struct Items {
     table: Table,
@@ -13,8 +15,8 @@ pub(super) struct Items {
     over: Vec<Arc<Layer>>,
     under: sled::Items,
     /// What the store has next at either end.
-    ahead: Option<(Vec<u8>, Vec<u8>)>,
-    behind: Option<(Vec<u8>, Vec<u8>)>,
+    ahead: Option<Pair>,
+    behind: Option<Pair>,
     /// What is still to come.
     bounds: Bounds,
     is_over: bool,
@@ -98,7 +100,7 @@ impl Items {
     }
 
     /// Takes what the store has next at this end.
-    fn stored(&mut self, end: End) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn stored(&mut self, end: End) -> Result<Option<Pair>, StoreError> {
         let (near, far) = match end {
             End::Front => (&mut self.ahead, &mut self.behind),
             End::Back => (&mut self.behind, &mut self.ahead),
@@ -118,7 +120,7 @@ impl Items {
         }
     }
 
-    fn put_back(&mut self, end: End, item: (Vec<u8>, Vec<u8>)) {
+    fn put_back(&mut self, end: End, item: Pair) {
         match end {
             End::Front => self.ahead = Some(item),
             End::Back => self.behind = Some(item),

@@ -11,13 +11,17 @@
 //! | 7 | time, digest of source and id | a delete by range, or of the device |
 //! | 8 | configuration id | a decoder configuration (under device zero: shared by the user's devices) |
 //! | 9 | time, digest of source and id | a delete of the user (under device zero) |
+//! | 10 | hour | where the block of the recordings lies that start in it and are folded |
+//! | 11 | digest of a recording id | in which hour's block it is folded |
 
 use sha2::{Digest, Sha256};
 use stills_model::event::EventOrder;
 use stills_model::id::{DeviceId, RecordingId, Timeline, UserId};
 use stills_model::keyframe::ConfigId;
 use stills_model::thumb::MediaId;
-use stills_model::time::{Bucket, DAY_MS, Day, Timestamp};
+use stills_model::time::{Bucket, DAY_MS, Day, Hour, Timestamp};
+
+use super::row::Entry;
 
 const ROW: u8 = 1;
 const ENTRY: u8 = 2;
@@ -28,6 +32,8 @@ const EPOCH: u8 = 6;
 const DELETE: u8 = 7;
 const CONFIG: u8 = 8;
 const USER_DELETE: u8 = 9;
+const HOUR: u8 = 10;
+const FOLDED: u8 = 11;
 
 /// Recordings are listed by start within classes of length, so that a look-up by instant reads back no further
 /// than the class is long, whatever odd long recording the device also has: at most about eight times the
@@ -88,6 +94,11 @@ pub(super) fn entry(timeline: &Timeline, class: u8, start: Timestamp, recording:
     key(timeline, ENTRY, &[&[class], &ordered(start.as_ms()), recording.as_str().as_bytes()])
 }
 
+/// The key of an entry.
+pub(super) fn entry_of(timeline: &Timeline, of: &Entry) -> Vec<u8> {
+    entry(timeline, class_of(of.span.len_ms()), of.span.start, &of.recording)
+}
+
 /// First and last key of the entries of a class that start in `[from, to]`.
 pub(super) fn entries(timeline: &Timeline, class: u8, from: Timestamp, to: Timestamp) -> (Vec<u8>, Vec<u8>) {
     let first = key(timeline, ENTRY, &[&[class], &ordered(from.as_ms())]);
@@ -119,6 +130,14 @@ pub(super) fn pages(timeline: &Timeline, media: &MediaId) -> Vec<u8> {
 
 pub(super) fn classes(timeline: &Timeline) -> Vec<u8> {
     key(timeline, CLASSES, &[])
+}
+
+pub(super) fn hour(timeline: &Timeline, hour: Hour) -> Vec<u8> {
+    key(timeline, HOUR, &[&hour.to_bytes()])
+}
+
+pub(super) fn folded(timeline: &Timeline, digest: &[u8; 8]) -> Vec<u8> {
+    key(timeline, FOLDED, &[digest])
 }
 
 pub(super) fn epoch(timeline: &Timeline, bucket: Bucket) -> Vec<u8> {

@@ -132,8 +132,31 @@ impl Catalog {
     /// # Errors
     /// A failing or damaged store.
     pub fn keyframe_pages(&self, timeline: &Timeline, media: &MediaId) -> Result<Vec<KeyframePage>, CatalogError> {
-        let pages = self.tables.prefix(Table::Timelines, &key::pages(timeline, media));
-        pages.map(|item| KeyframePage::decode(&item?.1).map_err(malformed)).collect()
+        self.steady(timeline, || {
+            let pages = self.tables.prefix(Table::Timelines, &key::pages(timeline, media));
+            let pages: Vec<_> = pages
+                .map(|item| KeyframePage::decode(&item?.1).map_err(malformed))
+                .collect::<Result<_, CatalogError>>()?;
+            Ok(if pages.is_empty() { self.folded_pages(timeline, media)?.unwrap_or_default() } else { pages })
+        })
+    }
+
+    /// The page of a media that begins last of those that begin at or before `at_ms`.
+    fn page_up_to(
+        &self,
+        timeline: &Timeline,
+        media: &MediaId,
+        at_ms: i64,
+    ) -> Result<Option<KeyframePage>, CatalogError> {
+        let (from, to) = (key::page(timeline, media, i64::MIN), key::page(timeline, media, at_ms));
+        self.steady(timeline, || {
+            if let Some(item) = self.tables.range(Table::Timelines, &from, &to).next_back() {
+                return KeyframePage::decode(&item?.1).map(Some).map_err(malformed);
+            }
+            let pages = self.folded_pages(timeline, media)?.unwrap_or_default();
+            let begins_before = |page: &KeyframePage| page.keyframes.first().is_some_and(|first| first.at_ms <= at_ms);
+            Ok(pages.into_iter().rfind(begins_before))
+        })
     }
 
     /// Whether a recording still shows this media: its keyframe pages go in the same batch as the recording.
@@ -141,8 +164,10 @@ impl Catalog {
     /// # Errors
     /// A failing or damaged store.
     pub fn is_media_shown(&self, timeline: &Timeline, media: &MediaId) -> Result<bool, CatalogError> {
-        let first = self.tables.prefix(Table::Timelines, &key::pages(timeline, media)).next();
-        Ok(first.transpose()?.is_some())
+        self.steady(timeline, || {
+            let first = self.tables.prefix(Table::Timelines, &key::pages(timeline, media)).next();
+            Ok(first.transpose()?.is_some() || self.folded_pages(timeline, media)?.is_some())
+        })
     }
 
     /// One keyframe of a media and the page that resolves its configuration.
@@ -155,9 +180,7 @@ impl Catalog {
         media: &MediaId,
         at_ms: i64,
     ) -> Result<Option<(Keyframe, KeyframePage)>, CatalogError> {
-        let (from, to) = (key::page(timeline, media, i64::MIN), key::page(timeline, media, at_ms));
-        let Some(item) = self.tables.range(Table::Timelines, &from, &to).next_back() else { return Ok(None) };
-        let page = KeyframePage::decode(&item?.1).map_err(malformed)?;
+        let Some(page) = self.page_up_to(timeline, media, at_ms)? else { return Ok(None) };
         let found = page.keyframes.iter().find(|keyframe| keyframe.at_ms == at_ms).cloned();
         Ok(found.map(|keyframe| (keyframe, page)))
     }
@@ -172,9 +195,7 @@ impl Catalog {
         media: &MediaId,
         at_ms: i64,
     ) -> Result<Option<i64>, CatalogError> {
-        let (from, to) = (key::page(timeline, media, i64::MIN), key::page(timeline, media, at_ms));
-        let Some(item) = self.tables.range(Table::Timelines, &from, &to).next_back() else { return Ok(None) };
-        let page = KeyframePage::decode(&item?.1).map_err(malformed)?;
+        let Some(page) = self.page_up_to(timeline, media, at_ms)? else { return Ok(None) };
         Ok(page.keyframes.iter().map(|keyframe| keyframe.at_ms).rfind(|known_ms| *known_ms <= at_ms))
     }
 
@@ -188,11 +209,14 @@ impl Catalog {
         media: &MediaId,
         count: usize,
     ) -> Result<Vec<i64>, CatalogError> {
-        let Some(item) = self.tables.prefix(Table::Timelines, &key::pages(timeline, media)).next() else {
-            return Ok(Vec::new());
-        };
-        let page = KeyframePage::decode(&item?.1).map_err(malformed)?;
-        Ok(page.keyframes.iter().take(count).map(|keyframe| keyframe.at_ms).collect())
+        self.steady(timeline, || {
+            let page = match self.tables.prefix(Table::Timelines, &key::pages(timeline, media)).next() {
+                Some(item) => Some(KeyframePage::decode(&item?.1).map_err(malformed)?),
+                None => self.folded_pages(timeline, media)?.and_then(|pages| pages.into_iter().next()),
+            };
+            let keyframes = page.map(|page| page.keyframes).unwrap_or_default();
+            Ok(keyframes.iter().take(count).map(|keyframe| keyframe.at_ms).collect())
+        })
     }
 
     /// The timelines of a user, in order of device.

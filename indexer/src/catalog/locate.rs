@@ -90,6 +90,8 @@ pub struct Locator<'a> {
     /// What the entries were read for.
     read: Span,
     pages: HashMap<(MediaId, i64), Arc<KeyframePage>>,
+    /// The instants of all keyframes of folded recordings.
+    folded: HashMap<MediaId, Vec<i64>>,
     now: Timestamp,
 }
 
@@ -108,6 +110,7 @@ impl Catalog {
             longest_ms: 0,
             read: window,
             pages: HashMap::new(),
+            folded: HashMap::new(),
             now,
         };
         locator.read_entries(window)?;
@@ -272,22 +275,35 @@ impl Locator<'_> {
     /// The instant of a recording's keyframe nearest to `asked`.
     fn nearest_in(&mut self, entry: &Entry, asked: Timestamp) -> Result<Option<i64>, CatalogError> {
         let target_ms = asked.since_ms(entry.span.start);
+        let t = Timestamp::from_ms;
+        let nearest = |best: i64, at_ms: i64| nearer(t(target_ms), t(best), t(at_ms)).as_ms();
+        if let Some(folded) = self.folded.get(&entry.media) {
+            return Ok(folded.iter().copied().reduce(nearest));
+        }
         let pages_key = |at_ms| key::page(&self.timeline, &entry.media, at_ms);
-        let below =
-            self.catalog.tables.range(Table::Timelines, &pages_key(i64::MIN), &pages_key(target_ms)).next_back();
-        let above = self
-            .catalog
-            .tables
-            .range(Table::Timelines, &pages_key(target_ms.saturating_add(1)), &pages_key(i64::MAX))
-            .next();
+        let (up_to, after) = ((i64::MIN, target_ms), (target_ms.saturating_add(1), i64::MAX));
+        let (catalog, timeline) = (self.catalog, self.timeline);
+        let around = catalog.steady(&timeline, || {
+            let range = |(from, to)| catalog.tables.range(Table::Timelines, &pages_key(from), &pages_key(to));
+            let around: Vec<_> = [range(up_to).next_back(), range(after).next()].into_iter().flatten().collect();
+            let around: Vec<(Vec<u8>, Vec<u8>)> = around.into_iter().collect::<Result<_, _>>()?;
+            Ok(if around.is_empty() { Err(catalog.folded_pages(&timeline, &entry.media)?) } else { Ok(around) })
+        })?;
+        let around = match around {
+            Ok(around) => around,
+            Err(folded) => {
+                let all = folded.unwrap_or_default();
+                let all: Vec<i64> =
+                    all.iter().flat_map(|page| &page.keyframes).map(|keyframe| keyframe.at_ms).collect();
+                let best = all.iter().copied().reduce(nearest);
+                self.folded.insert(entry.media, all);
+                return Ok(best);
+            }
+        };
         let mut best: Option<i64> = None;
-        for item in [below, above].into_iter().flatten() {
-            let (key, value) = item?;
+        for (key, value) in around {
             for at_ms in self.instants(entry.media, &key, &value)? {
-                best = Some(best.map_or(at_ms, |best| {
-                    let t = Timestamp::from_ms;
-                    nearer(t(target_ms), t(best), t(at_ms)).as_ms()
-                }));
+                best = Some(best.map_or(at_ms, |best| nearest(best, at_ms)));
             }
         }
         Ok(best)

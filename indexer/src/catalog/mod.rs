@@ -8,12 +8,14 @@
 //! - [`finish`]: a finished scan becomes coverage and keyframe pages.
 //! - [`settle`]: what either means for coverage, entries and epochs, in one place.
 //! - [`expire`]: recordings whose time is over go; [`retire`]: those that are past retention.
+//! - [`fold`]: recordings that change no more leave the tables for hour blocks.
 //! - [`locate`]: the frame rule: which keyframe answers for an instant.
 //! - [`verify`]: whether everything can be read; what was set aside.
 //! - [`list`]: coverage, recordings and devices for search and for people.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stills_model::codec::Malformed;
 use stills_model::event::EventOrder;
@@ -29,8 +31,11 @@ mod sled;
 mod tables;
 
 mod apply;
+mod block;
 mod expire;
 mod finish;
+mod fold;
+mod hour_files;
 mod retire;
 mod settle;
 
@@ -40,6 +45,7 @@ mod verify;
 
 pub use apply::{Effects, Received};
 pub use finish::Finished;
+pub use fold::{FoldCursor, Folded};
 pub use list::{Device, Listed, RecordingsPage};
 pub use locate::{Located, Locator, Missing};
 pub use retire::RetireCursor;
@@ -47,12 +53,17 @@ pub use sled::{Ladder, Opened, StoreError as CatalogError};
 pub use verify::{CatalogFindings, RowCursor, SetAside};
 
 use crate::watched::Watched;
+use block::Block;
+use hour_files::{HourFiles, Place};
 use row::Row;
 use sled::Table;
 use tables::{Batch, Tables};
 
 /// Locks for writers; more than any machine has writers at once.
 const SHARDS: usize = 64;
+
+/// Memory for hour blocks that were read lately: some hundred days of a camera.
+const BLOCKS_BYTES: u64 = 16 << 20;
 
 /// For how long an event's identity is remembered.
 const SEEN_MS: i64 = 24 * 3_600_000;
@@ -64,11 +75,27 @@ const SEEN_PER_CALL: usize = 20_000;
 #[derive(Debug)]
 pub struct Catalog {
     tables: Tables,
-    shards: Vec<Mutex<()>>,
+    shards: Vec<Shard>,
+    hours: HourFiles,
+    /// Blocks that were read lately.
+    blocks: moka::sync::Cache<Place, Arc<Block>>,
+    /// One folds at a time.
+    folding: Mutex<()>,
+    /// Blocks that the tables no longer point to, and perhaps still do on the disk.
+    left_behind: Mutex<Vec<Place>>,
     /// Tells this store from every other and from itself before a rebuild.
     incarnation: String,
     /// Recordings this close are one coverage.
     seam_ms: i64,
+}
+
+/// What writers to some timelines share.
+#[derive(Debug, Default)]
+struct Shard {
+    /// Writers take turns.
+    turn: Mutex<()>,
+    /// Raised before and after recordings move between tables and blocks.
+    moves: AtomicU64,
 }
 
 fn malformed(_: Malformed) -> CatalogError {
@@ -81,7 +108,7 @@ impl Catalog {
     /// # Errors
     /// When no store can be opened or created there.
     pub fn open(dir: &Path, seam_ms: i64, incarnation: &str) -> Result<(Self, Opened), CatalogError> {
-        Self::of_tables(Tables::open(dir, Ladder::AsIs, false)?, seam_ms, incarnation)
+        Self::of_tables(dir, Tables::open(dir, Ladder::AsIs, false)?, seam_ms, incarnation)
     }
 
     /// Opens the catalog again after this process condemned it, beginning at `from` on the recovery ladder.
@@ -89,10 +116,11 @@ impl Catalog {
     /// # Errors
     /// When no store can be opened or created there.
     pub fn reopen(dir: &Path, seam_ms: i64, incarnation: &str, from: Ladder) -> Result<(Self, Opened), CatalogError> {
-        Self::of_tables(Tables::open(dir, from, true)?, seam_ms, incarnation)
+        Self::of_tables(dir, Tables::open(dir, from, true)?, seam_ms, incarnation)
     }
 
     fn of_tables(
+        dir: &Path,
         (tables, opened): (Tables, Opened),
         seam_ms: i64,
         incarnation: &str,
@@ -105,8 +133,21 @@ impl Catalog {
                 incarnation.to_owned()
             }
         };
-        let shards = (0..SHARDS).map(|_| Mutex::new(())).collect();
-        Ok((Self { tables, shards, incarnation, seam_ms }, opened))
+        let blocks = moka::sync::Cache::builder()
+            .max_capacity(BLOCKS_BYTES)
+            .weigher(|_, block: &Arc<Block>| u32::try_from(block.cost()).unwrap_or(u32::MAX))
+            .build();
+        let catalog = Self {
+            tables,
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            hours: HourFiles::open(dir.join("hours")).map_err(CatalogError::Hours)?,
+            blocks,
+            folding: Mutex::default(),
+            left_behind: Mutex::default(),
+            incarnation,
+            seam_ms,
+        };
+        Ok((catalog, opened))
     }
 
     /// Watches the calls into the store.
@@ -177,8 +218,11 @@ impl Catalog {
     /// # Errors
     /// A failing or damaged store.
     pub fn row(&self, timeline: &Timeline, recording: &RecordingId) -> Result<Option<Row>, CatalogError> {
-        let value = self.tables.get(Table::Timelines, &key::row(timeline, recording))?;
-        value.map(|raw| Row::decode(&raw).map_err(malformed)).transpose()
+        let key = key::row(timeline, recording);
+        self.steady(timeline, || match self.tables.get(Table::Timelines, &key)? {
+            Some(raw) => Row::decode(&raw).map(Some).map_err(malformed),
+            None => self.folded_row(timeline, recording),
+        })
     }
 
     /// A decoder configuration that a keyframe page names.
@@ -241,15 +285,19 @@ impl Catalog {
         self.tables.size_on_disk()
     }
 
-    fn lock(&self, timeline: &Timeline) -> MutexGuard<'_, ()> {
+    fn shard(&self, timeline: &Timeline) -> &Shard {
         let hash =
             timeline.key().iter().fold(0usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+        &self.shards[hash % SHARDS]
+    }
+
+    fn lock(&self, timeline: &Timeline) -> MutexGuard<'_, ()> {
         // A writer that panicked left nothing half-done: its batch was not applied.
-        self.shards[hash % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shard(timeline).turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_all(&self) -> Vec<MutexGuard<'_, ()>> {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner)).collect()
+        self.shards.iter().map(|shard| shard.turn.lock().unwrap_or_else(PoisonError::into_inner)).collect()
     }
 }
 

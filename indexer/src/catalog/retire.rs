@@ -5,7 +5,7 @@
 //! in between costs nothing; where a round stood is not kept, the next one finds what is left.
 
 use stills_model::id::{RecordingId, Timeline};
-use stills_model::time::Timestamp;
+use stills_model::time::{Hour, Timestamp};
 
 use super::key::Scope;
 use super::row::{Entry, Row};
@@ -56,7 +56,7 @@ impl Catalog {
     }
 
     /// The first timeline that has a key from `from` on.
-    fn timeline_from(&self, from: &[u8]) -> Result<Option<Timeline>, CatalogError> {
+    pub(super) fn timeline_from(&self, from: &[u8]) -> Result<Option<Timeline>, CatalogError> {
         let first = self.tables.range(Table::Timelines, from, &[u8::MAX; 32]).next().transpose()?;
         Ok(first.and_then(|(key, _)| key::parse_timeline(&key)))
     }
@@ -77,6 +77,13 @@ impl Catalog {
                 if found.len() == RETIRED_PER_CALL {
                     return Ok(found);
                 }
+            }
+        }
+        for block in self.steady(timeline, || self.blocks_within(timeline, Hour(i32::MIN), before.hour()))? {
+            let old = block.members().iter().filter(|member| member.entry.span.end < before);
+            found.extend(old.map(|member| member.recording.clone()).take(RETIRED_PER_CALL - found.len()));
+            if found.len() == RETIRED_PER_CALL {
+                break;
             }
         }
         Ok(found)

@@ -147,7 +147,7 @@ impl Row {
             recording: recording.clone(),
             span: self.span()?,
             state: self.state(),
-            media: indexed.map_or(MediaId([0; 8]), |indexed| indexed.media),
+            media: indexed.map_or(MediaId([0; 12]), |indexed| indexed.media),
             n_keyframes: indexed.map_or(0, |indexed| indexed.n_keyframes),
             expires_at: self.expires_at(),
         })

@@ -18,7 +18,7 @@ use stills_model::time::{Bucket, Day, Span, Timestamp};
 use super::row::{Entry, Indexed, Row};
 use super::sled::Table;
 use super::tables::Batch;
-use super::{Catalog, CatalogError, key, malformed};
+use super::{Catalog, CatalogError, fold, key, malformed};
 
 /// How long after the end of coverage a following recording is expected: pictures near such an edge get a short
 /// age, later arrivals raise the epoch (ours).
@@ -110,11 +110,11 @@ impl Catalog {
         let Change { recording, old, new } = change;
         if new.is_forgotten() {
             batch.delete(&key::row(timeline, recording));
+            batch.delete(&key::folded(timeline, &fold::digest(recording)));
         } else {
             batch.put(&key::row(timeline, recording), &new.encode());
         }
-        let entry_key =
-            |entry: &Entry| key::entry(timeline, key::class_of(entry.span.len_ms()), entry.span.start, recording);
+        let entry_key = |entry: &Entry| key::entry_of(timeline, entry);
         let (before, after) = (old.entry(recording), new.entry(recording));
         let new_key = after.as_ref().map(&entry_key);
         if let Some(old_key) = before.as_ref().map(&entry_key).filter(|key| Some(key) != new_key.as_ref()) {
@@ -273,14 +273,26 @@ impl Catalog {
         Ok(coverage)
     }
 
+    /// The length classes that the timeline has, each with the length that all its recordings are longer than.
+    pub(super) fn classes_of(&self, timeline: &Timeline) -> Result<impl Iterator<Item = (u8, i64)>, CatalogError> {
+        let classes = self.classes(timeline)?;
+        let all = (0u8..).zip(std::iter::once(0).chain(key::CLASS_MAX_MS)).take(key::CLASS_MAX_MS.len());
+        Ok(all.filter(move |(class, _)| classes & 1 << class != 0))
+    }
+
     /// The entries of all recordings that have a part in `span`, in no order.
     pub(super) fn entries(&self, timeline: &Timeline, span: &Span) -> Result<Vec<Entry>, CatalogError> {
-        let classes = self.classes(timeline)?;
+        self.steady(timeline, || {
+            let mut found = self.entries_in_tables(timeline, span)?;
+            self.folded_entries(timeline, span, &mut found)?;
+            Ok(found)
+        })
+    }
+
+    fn entries_in_tables(&self, timeline: &Timeline, span: &Span) -> Result<Vec<Entry>, CatalogError> {
         let mut found = Vec::new();
-        for (class, class_max_ms) in (0u8..).zip(key::CLASS_MAX_MS) {
-            if classes & 1 << class == 0 {
-                continue;
-            }
+        for (class, _) in self.classes_of(timeline)? {
+            let class_max_ms = key::CLASS_MAX_MS[usize::from(class)];
             let (from, to) = key::entries(timeline, class, span.start.plus_ms(-class_max_ms), span.end);
             for item in self.tables.range(Table::Timelines, &from, &to) {
                 let (key, value) = item?;

@@ -45,6 +45,12 @@ pub enum StoreError {
     /// sled panicked or did not open in time.
     #[error("the catalog's store could not be opened: {0}")]
     Open(String),
+    /// The files of hour blocks failed.
+    #[error("the catalog's hour blocks cannot be read or written: {0}")]
+    Hours(#[source] std::io::Error),
+    /// An hour block is not what was written.
+    #[error("the catalog holds a damaged hour block")]
+    Block,
     /// It was found damaged in this run and is about to be opened anew.
     #[error("the catalog's store is condemned after damage")]
     Condemned,

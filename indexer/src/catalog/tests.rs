@@ -1,5 +1,6 @@
 //! The catalog against brute-force models: any order of events gives one state; the frame rule picks one keyframe.
 
+mod fold;
 mod lifecycle;
 mod retire;
 
@@ -15,7 +16,7 @@ use stills_model::keyframe_index::KeyframeIndex;
 use stills_model::time::{DAY_MS, Span, Timestamp};
 
 use super::row::State;
-use super::{Catalog, Finished, Located, Missing, Received};
+use super::{Catalog, Finished, FoldCursor, Folded, Located, Missing, Received};
 
 const SEAM_MS: i64 = 1000;
 /// Just before midnight, so that generated footage crosses it.
@@ -117,6 +118,26 @@ fn scan_all(catalog: &Catalog) {
     assert_eq!(catalog.pending().expect("pending"), []);
 }
 
+fn note_all_prerendered(catalog: &Catalog) {
+    for (timeline, recording) in catalog.pending().expect("pending") {
+        let row = catalog.row(&timeline, &recording).expect("row").expect("a row for pending work");
+        if let Some(indexed) = row.indexed {
+            catalog.note_prerendered(&timeline, &recording, indexed.media, NOW).expect("prerendered");
+        }
+    }
+}
+
+/// Folds all that can be folded.
+fn fold_all(catalog: &Catalog) -> Folded {
+    let (mut from, mut all) = (Some(FoldCursor::default()), Folded::default());
+    while let Some(cursor) = from {
+        let (folded, next) = catalog.fold(cursor, NOW).expect("fold");
+        (all.hours, all.recordings) = (all.hours + folded.hours, all.recordings + folded.recordings);
+        from = next;
+    }
+    all
+}
+
 /// What people can see of the first device.
 fn visible(catalog: &Catalog) -> (Vec<(RecordingId, Span, State)>, Vec<Stretch>, usize) {
     let window = Span { start: at(-DAY_MS), end: at(DAY_MS) };
@@ -191,18 +212,21 @@ proptest! {
             let places: Vec<usize> = (0..steps.len()).collect();
             (Just(steps), Just(places).prop_shuffle())
         }),
-        scans in prop::collection::vec(any::<bool>(), 14),
+        scans in prop::collection::vec(any::<(bool, bool)>(), 14),
     ) {
         let events = events(&steps);
         let expected = model(&events);
         let dir = tempfile::tempdir().expect("dir");
         let catalog = open(&dir);
-        for (place, scan) in shuffled.iter().zip(scans) {
+        for (place, (scan, fold)) in shuffled.iter().zip(scans) {
             // Twice: the second time is a duplicate and changes nothing.
             prop_assert_eq!(catalog.apply(&events[*place], NOW).expect("apply").0, Received::New);
             prop_assert_eq!(catalog.apply(&events[*place], NOW).expect("apply").0, Received::Duplicate);
             if scan {
                 scan_all(&catalog);
+            }
+            if fold {
+                fold_all(&catalog);
             }
         }
         scan_all(&catalog);
@@ -215,6 +239,9 @@ proptest! {
             union.insert(Stretch { span: *span, has_keyframe: true }, SEAM_MS);
         }
         prop_assert_eq!(&coverage[..], union.stretches());
+        let seen = visible(&catalog);
+        fold_all(&catalog);
+        prop_assert_eq!(visible(&catalog), seen);
         // And a replay of everything in yet another order changes nothing.
         for event in events.iter().rev() {
             catalog.replay(event, NOW).expect("replay");
@@ -244,9 +271,14 @@ proptest! {
             catalog.finish(&finished, NOW).expect("finish");
             footage.push((recording(n), Span { start: at(*start), end: at(start + len) }, keyframes));
         }
-        for asked in instants.into_iter().map(at) {
-            let located = catalog.locate(timeline(1), asked, NOW).expect("locate");
-            prop_assert_eq!(shown(&located), model_frame(&footage, asked), "at {}", asked.since_ms(at(0)));
+        for is_folded in [false, true] {
+            for asked in instants.iter().copied().map(at) {
+                let located = catalog.locate(timeline(1), asked, NOW).expect("locate");
+                let expected = model_frame(&footage, asked);
+                prop_assert_eq!(shown(&located), expected, "at {}, {}", asked.since_ms(at(0)), is_folded);
+            }
+            note_all_prerendered(&catalog);
+            prop_assert_eq!(fold_all(&catalog).recordings, if is_folded { 0 } else { footage.len() });
         }
     }
 }

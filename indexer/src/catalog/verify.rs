@@ -9,7 +9,7 @@ use stills_model::time::{Span, Timestamp};
 
 use super::row::{Entry, Row, State};
 use super::sled::Table;
-use super::{Catalog, CatalogError, apply, key, malformed};
+use super::{Catalog, CatalogError, apply, fold, key, malformed};
 
 /// Rows looked at in one call that lists some.
 const ROWS_PER_CALL: usize = 20_000;
@@ -87,10 +87,33 @@ impl Catalog {
             Some(6) => value.len() == 8,
             Some(7 | 9) => apply::deleted_span(value).is_ok(),
             Some(8) => DecoderConfig::decode(value).is_ok(),
+            Some(10) => self.verify_block(key, value, findings)?,
+            Some(11) => value.len() == 4,
             _ => false,
         };
         findings.malformed += u64::from(!is_well_formed);
         Ok(())
+    }
+
+    /// Reads an hour block; false: what points to it says something else.
+    fn verify_block(&self, key: &[u8], value: &[u8], findings: &mut CatalogFindings) -> Result<bool, CatalogError> {
+        let (Some(timeline), Ok((place, count))) = (key::parse_timeline(key), fold::decode_place(value)) else {
+            return Ok(false);
+        };
+        let read = || {
+            // It may have been replaced since it was listed; what replaced it is of its time.
+            let now = self.tables.get(Table::Timelines, key)?;
+            now.filter(|now| *now == value).map(|_| self.block(&place)).transpose()
+        };
+        let Some(block) = self.steady(&timeline, read)? else { return Ok(true) };
+        findings.recordings += block.members().len() as u64;
+        for member in block.members() {
+            let pages = member.keyframe_pages();
+            let lacks = member.entry.n_keyframes > 0 && member.entry.is_covering() && member.pages.is_empty();
+            findings.without_keyframes += u64::from(lacks);
+            findings.malformed += u64::from(pages.is_err());
+        }
+        Ok(count == block.members().len() as u64)
     }
 
     fn lacks_keyframes(&self, timeline: &Timeline, recording: &RecordingId, row: &Row) -> Result<bool, CatalogError> {

@@ -14,7 +14,7 @@ use stills_model::event::{Event, EventKind};
 use stills_model::time::{DAY_MS, Day, Timestamp};
 
 use super::{Pipeline, entry_kind};
-use crate::catalog::{Catalog, CatalogError, Finished, RetireCursor};
+use crate::catalog::{Catalog, CatalogError, Finished, FoldCursor, RetireCursor};
 use crate::clock::Clock;
 use crate::journal::Journal;
 use crate::live::Live;
@@ -129,6 +129,23 @@ impl Pipeline {
                 }
                 Err(error) => return tracing::warn!(%error, "recordings past retention could not be removed"),
             }
+        }
+    }
+
+    /// Has recordings that change no more leave the catalog's tables for hour blocks.
+    pub(super) async fn fold(&self) {
+        let (mut from, mut hours, mut recordings) = (Some(FoldCursor::default()), 0, 0);
+        while let Some(cursor) = from.take().filter(|_| self.0.parts.disk.is_well()) {
+            match self.write(move |catalog, now| catalog.fold(cursor, now)).await {
+                Ok((folded, next)) => {
+                    (hours, recordings) = (hours + folded.hours, recordings + folded.recordings);
+                    from = next;
+                }
+                Err(error) => return tracing::warn!(%error, "settled recordings could not be folded"),
+            }
+        }
+        if hours > 0 {
+            tracing::info!(hours, recordings, "settled recordings are folded");
         }
     }
 

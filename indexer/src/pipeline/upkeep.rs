@@ -36,6 +36,7 @@ impl Pipeline {
             let mut rounds = Rounds::default();
             loop {
                 pipeline.retire().await;
+                pipeline.fold().await;
                 pipeline.compact(&mut rounds).await;
                 tokio::select! {
                     () = tokio::time::sleep(RETIRE_EVERY) => {}

@@ -93,7 +93,7 @@ mod tests {
     fn key() -> ThumbKey {
         let timeline = Timeline { user: UserId::from_bytes([1; 12]), device: DeviceId::from_bytes([2; 12]) };
         let rendition = Rendition::thumb(16, 16).expect("size");
-        ThumbKey { timeline, media: MediaId([3; 8]), at_ms: 0, rendition, version: 1 }
+        ThumbKey { timeline, media: MediaId([3; 12]), at_ms: 0, rendition, version: 1 }
     }
 
     #[tokio::test]

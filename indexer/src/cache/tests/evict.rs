@@ -104,10 +104,10 @@ fn deletes_and_eviction_at_once() {
             let filler = scope.spawn(|| {
                 for at_ms in 0..200 {
                     cache.put(&key(2, round, at_ms * 2_000, 320), &[7; 2_000]).expect("put");
-                    cache.evict_ahead(|key| key.media == MediaId([1; 8])).expect("evict");
+                    cache.evict_ahead(|key| key.media == MediaId([1; 12])).expect("evict");
                 }
             });
-            cache.remove_media(&timeline(1), &MediaId([1; 8])).expect("remove");
+            cache.remove_media(&timeline(1), &MediaId([1; 12])).expect("remove");
             assert_eq!(count_on_disk_now(temp.path(), SECRET), 0, "round {round}");
             filler.join().expect("filler");
         });

@@ -7,7 +7,7 @@ use stills_model::thumb::MediaId;
 use stills_model::time::Span;
 
 use super::super::{RetireCursor, Table};
-use super::{Catalog, NOW, at, available, device, event, open, recording, scan_all, timeline, user, visible};
+use super::{Catalog, NOW, at, available, device, event, fold_all, open, recording, scan_all, timeline, user, visible};
 
 /// A whole round; the media whose pictures go.
 fn retire(catalog: &Catalog, before_ms: i64) -> Vec<MediaId> {
@@ -43,8 +43,20 @@ fn filled(dir: &tempfile::TempDir) -> Catalog {
 
 #[test]
 fn what_ended_before_goes_and_nothing_else() {
+    for fold in [
+        |_: &Catalog| {},
+        |catalog: &Catalog| {
+            fold_all(catalog);
+        },
+    ] {
+        what_ended_before_goes(fold);
+    }
+}
+
+fn what_ended_before_goes(fold: fn(&Catalog)) {
     let dir = tempfile::tempdir().expect("dir");
     let catalog = filled(&dir);
+    fold(&catalog);
     let window = Span { start: at(0), end: at(2_600_000) };
     let epoch = catalog.epoch(&timeline(1), &window).expect("epoch");
     let before = visible(&catalog);
@@ -58,6 +70,7 @@ fn what_ended_before_goes_and_nothing_else() {
         assert_eq!(visible(&catalog).0, alive(ms), "before {ms}");
         let first = visible(&catalog).1.first().map(|stretch| stretch.span.start);
         assert!(first >= alive(ms).iter().map(|(_, span, _)| span.start).min(), "coverage before {ms}");
+        fold(&catalog);
         assert_eq!(retire(&catalog, ms), [], "once");
     }
     assert_eq!(catalog.epoch(&timeline(1), &window).expect("epoch"), epoch, "raises nothing, forgets nothing");

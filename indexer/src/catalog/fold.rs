@@ -1,0 +1,372 @@
+//! Folding: recordings that change no more leave the tables for hour blocks, a tenth as large.
+//!
+//! 1. [`Catalog::fold`] walks over what started some hours ago and puts each device's hour into one block, together
+//!    with what the hour's block held before.
+//! 2. The tables keep, per hour, where its block lies, and per recording, under a digest of its id, in which hour.
+//! 3. Reads look into the tables first, then into the block ([`Catalog::steady`] repeats one that a fold or unfold
+//!    has crossed).
+//! 4. Whoever changes a folded recording unfolds its hour first: all of it is in the tables again, and is folded anew
+//!    on a later walk.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use sha2::{Digest, Sha256};
+use stills_model::codec::{Malformed, Reader, Writer};
+use stills_model::id::{RecordingId, Timeline};
+use stills_model::keyframe_index::KeyframePage;
+use stills_model::thumb::MediaId;
+use stills_model::time::{HOUR_MS, Hour, Span, Timestamp};
+
+use super::block::{Block, Member};
+use super::hour_files::Place;
+use super::row::{Entry, Row, State};
+use super::sled::Table;
+use super::tables::Batch;
+use super::{Catalog, CatalogError, key, malformed};
+
+/// How long after its hour a recording is left alone: most of what still happens to it happens within that.
+const FOLDED_AFTER_MS: i64 = 2 * HOUR_MS;
+
+/// Hours that one call folds, and timelines and entries that it looks at: it takes some ten milliseconds.
+const HOURS_PER_CALL: usize = 32;
+const TIMELINES_PER_CALL: usize = 200;
+const ENTRIES_PER_CALL: usize = 4000;
+
+/// Of an hour with more recordings than that the others stay in the tables.
+const MEMBERS_MAX: usize = 4000;
+
+const VERSION: u8 = 1;
+
+/// Where a walk goes on; the default is the beginning.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FoldCursor {
+    timeline: Vec<u8>,
+    hour: Option<Hour>,
+}
+
+/// What one call has folded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Folded {
+    /// Blocks written.
+    pub hours: usize,
+    /// Recordings that left the tables.
+    pub recordings: usize,
+}
+
+/// Where an hour's block lies, and how many recordings are in it.
+fn encode_place(place: &Place, count: usize) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.byte(VERSION);
+    place.write(&mut w);
+    w.unsigned(count as u64);
+    w.finish()
+}
+
+/// Undoes [`encode_place`].
+pub(super) fn decode_place(bytes: &[u8]) -> Result<(Place, u64), Malformed> {
+    let mut r = Reader::new(bytes);
+    if r.byte()? != VERSION {
+        return Err(Malformed("hour version"));
+    }
+    let (place, count) = (Place::read(&mut r)?, r.unsigned()?);
+    r.end()?;
+    Ok((place, count))
+}
+
+/// A recording id's digest: long enough that no two ids of one device ever share it by chance.
+pub(super) fn digest(recording: &RecordingId) -> [u8; 8] {
+    let mut digest = [0; 8];
+    digest.copy_from_slice(&Sha256::digest(recording.as_str().as_bytes())[..8]);
+    digest
+}
+
+/// The hour to which a row belongs; none: it is not to be folded now.
+fn folding_hour(row: &Row) -> Option<Hour> {
+    let is_final = matches!(row.state(), State::Indexed | State::Deleted) && row.fault.is_none();
+    let (_, available) = row.latest.as_ref().filter(|_| is_final && !row.has_work())?;
+    let is_short = row.span().is_some_and(|span| span.start == available.start && span.len_ms() <= HOUR_MS);
+    is_short.then(|| available.start.hour())
+}
+
+impl Catalog {
+    /// Folds some of what started long before `now`. Returns what was done and where to go on; none: the walk is over.
+    ///
+    /// # Errors
+    /// A failing or damaged store; the call can be made again.
+    pub fn fold(&self, mut from: FoldCursor, now: Timestamp) -> Result<(Folded, Option<FoldCursor>), CatalogError> {
+        let _alone = self.folding.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = now.plus_ms(-FOLDED_AFTER_MS).hour();
+        let mut folded = Folded::default();
+        for _ in 0..TIMELINES_PER_CALL {
+            let Some(timeline) = self.timeline_from(&from.timeline)? else {
+                self.give_back()?;
+                return Ok((folded, None));
+            };
+            let (hours, is_all) = self.unfolded(&timeline, from.hour, before)?;
+            let last = hours.last_key_value().map(|(hour, _)| *hour);
+            let some: Vec<_> = hours.into_iter().take(HOURS_PER_CALL.saturating_sub(folded.hours)).collect();
+            let reached = some.last().map(|(hour, _)| *hour);
+            self.fold_hours(&timeline, some, &mut folded)?;
+            if reached != last || !is_all {
+                let next = reached.or(from.hour).map(|hour| Hour(hour.0.saturating_add(1)));
+                return Ok((folded, Some(FoldCursor { timeline: timeline.key().to_vec(), hour: next })));
+            }
+            from = FoldCursor { timeline: key::device_end(&timeline), hour: None };
+        }
+        Ok((folded, Some(from)))
+    }
+
+    /// Recordings of short classes in the tables that start in `from` or later and before `before`, by hour; whether
+    /// these are all.
+    fn unfolded(
+        &self,
+        timeline: &Timeline,
+        from: Option<Hour>,
+        before: Hour,
+    ) -> Result<(BTreeMap<Hour, Vec<RecordingId>>, bool), CatalogError> {
+        let start = from.map_or(Timestamp::from_ms(i64::MIN), |hour| hour.end().plus_ms(-HOUR_MS));
+        let end = before.end().plus_ms(-HOUR_MS - 1);
+        let (mut hours, mut whole_before) = (BTreeMap::<Hour, Vec<RecordingId>>::new(), before);
+        for (class, _) in self.classes_of(timeline)?.filter(|(_, shorter_ms)| *shorter_ms <= HOUR_MS) {
+            let (first, last) = key::entries(timeline, class, start, end);
+            for (n, item) in self.tables.range(Table::Timelines, &first, &last).enumerate() {
+                let Some((start, recording)) = key::parse_entry(&item?.0) else { continue };
+                if n >= ENTRIES_PER_CALL {
+                    whole_before = whole_before.min(start.hour());
+                    break;
+                }
+                hours.entry(start.hour()).or_default().push(recording);
+            }
+        }
+        if whole_before == before {
+            return Ok((hours, true));
+        }
+        // An hour alone may hold more than one call looks at.
+        let first = hours.keys().next().copied();
+        hours.retain(|hour, _| *hour < whole_before || Some(*hour) == first);
+        Ok((hours, false))
+    }
+
+    fn fold_hours(
+        &self,
+        timeline: &Timeline,
+        hours: Vec<(Hour, Vec<RecordingId>)>,
+        folded: &mut Folded,
+    ) -> Result<(), CatalogError> {
+        if hours.is_empty() {
+            return Ok(());
+        }
+        let _turn = self.lock(timeline);
+        let (mut batch, mut old) = (Batch::default(), Vec::new());
+        for (hour, recordings) in hours {
+            let before = self.place(timeline, hour)?;
+            let mut members = match &before {
+                Some(place) => Arc::unwrap_or_clone(self.steady(timeline, || self.block(place))?).into_members(),
+                None => Vec::new(),
+            };
+            let n_before = members.len();
+            for recording in recordings {
+                if members.len() < MEMBERS_MAX {
+                    members.extend(self.take_hot(timeline, hour, recording, &mut batch)?);
+                }
+            }
+            if members.len() == n_before {
+                continue;
+            }
+            let (count, block) = (members.len(), Block::new(members));
+            let bytes = block.encode().map_err(CatalogError::Hours)?;
+            let place = self.hours.append(&bytes).map_err(CatalogError::Hours)?;
+            batch.put(&key::hour(timeline, hour), &encode_place(&place, count));
+            old.extend(before);
+            folded.hours += 1;
+            folded.recordings += count - n_before;
+        }
+        if folded.hours == 0 {
+            return Ok(());
+        }
+        // A block is on the disk before the tables point to it.
+        self.hours.sync().map_err(CatalogError::Hours)?;
+        self.move_to(timeline, batch)?;
+        self.left_behind.lock().unwrap_or_else(PoisonError::into_inner).extend(old);
+        Ok(())
+    }
+
+    /// A recording from the tables, if it is to be folded; the batch takes it out of there.
+    fn take_hot(
+        &self,
+        timeline: &Timeline,
+        hour: Hour,
+        recording: RecordingId,
+        batch: &mut Batch,
+    ) -> Result<Option<Member>, CatalogError> {
+        let row_key = key::row(timeline, &recording);
+        let Some(raw) = self.tables.get(Table::Timelines, &row_key)? else { return Ok(None) };
+        let row = Row::decode(&raw).map_err(malformed)?;
+        if folding_hour(&row) != Some(hour) {
+            return Ok(None);
+        }
+        let mut pages = Vec::new();
+        if let Some(indexed) = &row.indexed {
+            for item in self.tables.prefix(Table::Timelines, &key::pages(timeline, &indexed.media)) {
+                let (key, value) = item?;
+                batch.delete(&key);
+                pages.push(value);
+            }
+        }
+        let Some(member) = Member::new(recording, &row, pages) else { return Ok(None) };
+        batch.delete(&row_key);
+        batch.delete(&key::entry_of(timeline, &member.entry));
+        batch.put(&key::folded(timeline, &digest(&member.recording)), &hour.to_bytes());
+        Ok(Some(member))
+    }
+
+    /// Has a recording back in the tables, if it is folded, with all of its hour. The timeline is locked by the caller.
+    pub(super) fn unfold(&self, timeline: &Timeline, recording: &RecordingId) -> Result<(), CatalogError> {
+        if self.tables.get(Table::Timelines, &key::row(timeline, recording))?.is_some() {
+            return Ok(());
+        }
+        let found = self.steady(timeline, || self.block_of(timeline, recording))?;
+        let Some((hour, place, block)) = found else { return Ok(()) };
+        let mut batch = Batch::default();
+        for member in block.members() {
+            batch.put(&key::row(timeline, &member.recording), &member.row);
+            batch.put(&key::entry_of(timeline, &member.entry), &member.entry.encode());
+            for page in &member.pages {
+                let first_at_ms =
+                    KeyframePage::decode(page).map_err(malformed)?.keyframes.first().map_or(0, |k| k.at_ms);
+                batch.put(&key::page(timeline, &member.entry.media, first_at_ms), page);
+            }
+        }
+        batch.delete(&key::hour(timeline, hour));
+        self.move_to(timeline, batch)?;
+        self.left_behind.lock().unwrap_or_else(PoisonError::into_inner).push(place);
+        Ok(())
+    }
+
+    /// Applies a batch that moves recordings between tables and blocks.
+    fn move_to(&self, timeline: &Timeline, batch: Batch) -> Result<(), CatalogError> {
+        let moves = &self.shard(timeline).moves;
+        moves.fetch_add(1, Ordering::SeqCst);
+        let moved = self.tables.apply(Table::Timelines, batch);
+        moves.fetch_add(1, Ordering::SeqCst);
+        moved
+    }
+
+    /// Reads what may lie in the tables or in a block, again if it was moved meanwhile.
+    pub(super) fn steady<T>(
+        &self,
+        timeline: &Timeline,
+        mut read: impl FnMut() -> Result<T, CatalogError>,
+    ) -> Result<T, CatalogError> {
+        let moves = &self.shard(timeline).moves;
+        loop {
+            let before = moves.load(Ordering::SeqCst);
+            let found = read();
+            if before.is_multiple_of(2) && moves.load(Ordering::SeqCst) == before {
+                if let Err(CatalogError::Block) = &found {
+                    self.tables.watched().condemn("an hour block is damaged");
+                }
+                return found;
+            }
+            // A move is one batch into memory.
+            std::thread::yield_now();
+        }
+    }
+
+    fn place(&self, timeline: &Timeline, hour: Hour) -> Result<Option<Place>, CatalogError> {
+        let value = self.tables.get(Table::Timelines, &key::hour(timeline, hour))?;
+        value.map(|raw| decode_place(&raw).map(|(place, _)| place).map_err(malformed)).transpose()
+    }
+
+    /// Reads a block.
+    pub(super) fn block(&self, place: &Place) -> Result<Arc<Block>, CatalogError> {
+        if let Some(known) = self.blocks.get(place) {
+            return Ok(known);
+        }
+        let bytes = self.hours.read(place).map_err(CatalogError::Hours)?.ok_or(CatalogError::Block)?;
+        let block = Arc::new(Block::decode(&bytes).map_err(|_| CatalogError::Block)?);
+        self.blocks.insert(*place, Arc::clone(&block));
+        Ok(block)
+    }
+
+    /// The block that holds a recording.
+    fn block_of(
+        &self,
+        timeline: &Timeline,
+        recording: &RecordingId,
+    ) -> Result<Option<(Hour, Place, Arc<Block>)>, CatalogError> {
+        let value = self.tables.get(Table::Timelines, &key::folded(timeline, &digest(recording)))?;
+        let Some(hour) = value.and_then(|raw| raw.try_into().ok()).map(Hour::from_bytes) else { return Ok(None) };
+        let Some(place) = self.place(timeline, hour)? else { return Ok(None) };
+        let block = self.block(&place)?;
+        Ok(block.member(recording).is_some().then_some((hour, place, block)))
+    }
+
+    /// The row of a folded recording.
+    pub(super) fn folded_row(&self, timeline: &Timeline, recording: &RecordingId) -> Result<Option<Row>, CatalogError> {
+        let found = self.block_of(timeline, recording)?;
+        let member = found.as_ref().and_then(|(_, _, block)| block.member(recording));
+        member.map(|member| Row::decode(&member.row).map_err(malformed)).transpose()
+    }
+
+    /// The keyframes of a folded media; none: it is not folded.
+    pub(super) fn folded_pages(
+        &self,
+        timeline: &Timeline,
+        media: &MediaId,
+    ) -> Result<Option<Vec<KeyframePage>>, CatalogError> {
+        let Some(place) = self.place(timeline, media.hour())? else { return Ok(None) };
+        let block = self.block(&place)?;
+        block.member_of(media).map(|member| member.keyframe_pages().map_err(malformed)).transpose()
+    }
+
+    /// The blocks of the hours from `from` to `to`.
+    pub(super) fn blocks_within(
+        &self,
+        timeline: &Timeline,
+        from: Hour,
+        to: Hour,
+    ) -> Result<Vec<Arc<Block>>, CatalogError> {
+        let (first, last) = (key::hour(timeline, from), key::hour(timeline, to));
+        let mut blocks = Vec::new();
+        for item in self.tables.range(Table::Timelines, &first, &last) {
+            let (place, _) = decode_place(&item?.1).map_err(malformed)?;
+            blocks.push(self.block(&place)?);
+        }
+        Ok(blocks)
+    }
+
+    /// The entries of folded recordings that have a part in `span`.
+    pub(super) fn folded_entries(
+        &self,
+        timeline: &Timeline,
+        span: &Span,
+        found: &mut Vec<Entry>,
+    ) -> Result<(), CatalogError> {
+        for block in self.blocks_within(timeline, span.start.plus_ms(-HOUR_MS).hour(), span.end.hour())? {
+            let has_part = |entry: &&Entry| entry.span.end >= span.start && entry.span.start <= span.end;
+            found.extend(block.members().iter().map(|member| &member.entry).filter(has_part).cloned());
+        }
+        Ok(())
+    }
+
+    /// Gives back to the disk what nothing points to any more, not even after a crash.
+    fn give_back(&self) -> Result<(), CatalogError> {
+        let left = std::mem::take(&mut *self.left_behind.lock().unwrap_or_else(PoisonError::into_inner));
+        self.tables.flush()?;
+        left.iter().for_each(|place| self.hours.release(place));
+        let mut used = std::collections::BTreeSet::new();
+        let mut from = Vec::new();
+        while let Some(timeline) = self.timeline_from(&from)? {
+            let (first, last) = (key::hour(&timeline, Hour(i32::MIN)), key::hour(&timeline, Hour(i32::MAX)));
+            for item in self.tables.range(Table::Timelines, &first, &last) {
+                used.insert(decode_place(&item?.1).map_err(malformed)?.0.file);
+            }
+            from = key::device_end(&timeline);
+        }
+        self.hours.keep_only(|file| used.contains(&file));
+        Ok(())
+    }
+}
