@@ -11,13 +11,16 @@ use stills_model::event::Event;
 
 use super::retention::Retention;
 use super::{Pipeline, SubmitError, entry_kind};
-use crate::catalog::{Catalog, CatalogError, Effects, Finished};
+use crate::catalog::{Catalog, CatalogError, Effects, Finished, FoldCursor};
 use crate::clock::Clock;
 use crate::journal::{FileName, Journal, Position};
 use crate::maintain::Tally;
 use stills_model::id::Timeline;
 use stills_model::thumb::MediaId;
-use stills_model::time::Timestamp;
+use stills_model::time::{DAY_MS, Timestamp};
+
+/// After a rebuild, recordings that began longer ago than this are not rendered ahead once more.
+const RENDERED_WITHIN_MS: i64 = 2 * DAY_MS;
 
 /// What a replay found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,21 +91,24 @@ fn replay_all(
     tally: &Tally,
 ) -> Result<(Replayed, Vec<(Timeline, MediaId)>), SubmitError> {
     let applied = catalog.checkpoint()?.map(|text| decode_positions(&text)).unwrap_or_default();
+    // Nothing is known yet: it may be years that come.
+    let is_rebuild = applied.is_empty();
     let mut replayed = Replayed::default();
     let mut purge = Vec::new();
-    let names = [(entry_kind::EVENT, "events in the journal (bytes)"), (entry_kind::FINISHED, "results (bytes)")];
-    // Results say nothing before the event they belong to is there, and files are not in the order of events.
-    for (kind, phase) in names {
-        tally.begin(phase, journal.stats().bytes);
+    tally.begin("the journal, events and then results (bytes)", journal.stats().bytes.saturating_mul(2));
+    // Results say nothing before the event they belong to is there, and files are not in the order of events. Both
+    // lie with the day of the recording.
+    let days = journal.days();
+    for (day, kind) in days.into_iter().flat_map(|day| [(day, entry_kind::EVENT), (day, entry_kind::FINISHED)]) {
         let mut failed: Option<CatalogError> = None;
         let report = journal.replay(
-            |file| applied.get(file).copied().unwrap_or(0),
+            |file| if file.day == day { applied.get(file).copied().unwrap_or(0) } else { u64::MAX },
             |_, entry, payload| {
                 tally.add(payload.len() as u64);
                 if entry != kind {
                     return ControlFlow::Continue(());
                 }
-                match apply_entry(catalog, retention, (kind, payload), now, &mut replayed) {
+                match apply_entry(catalog, retention, (kind, payload), (now, is_rebuild), &mut replayed) {
                     Ok(media) => {
                         purge.extend(media);
                         ControlFlow::Continue(())
@@ -114,19 +120,33 @@ fn replay_all(
                 }
             },
         )?;
-        replayed.n_damaged = report.damaged.len();
+        if kind == entry_kind::EVENT {
+            replayed.n_damaged += report.damaged.len();
+        }
         if let Some(error) = failed {
             return Err(error.into());
         }
+        if is_rebuild && kind == entry_kind::FINISHED {
+            fold(catalog, now)?;
+        }
     }
     Ok((replayed, purge))
+}
+
+/// Folds a day that was made anew before the next one comes, so that years take no more room than a day.
+fn fold(catalog: &Catalog, now: Timestamp) -> Result<(), CatalogError> {
+    let mut from = Some(FoldCursor::default());
+    while let Some(cursor) = from {
+        from = catalog.fold(cursor, now)?.1;
+    }
+    Ok(())
 }
 
 fn apply_entry(
     catalog: &Catalog,
     retention: &Retention,
     (kind, payload): (u8, &[u8]),
-    now: Timestamp,
+    (now, is_rebuild): (Timestamp, bool),
     replayed: &mut Replayed,
 ) -> Result<Vec<(Timeline, MediaId)>, CatalogError> {
     if kind == entry_kind::EVENT {
@@ -146,5 +166,13 @@ fn apply_entry(
         return Ok(Vec::new());
     };
     replayed.n_finished += 1;
-    Ok(catalog.finish(&finished, now)?.map(|effects| effects.purge).unwrap_or_default())
+    let effects = catalog.finish(&finished, now)?;
+    if is_rebuild && now.since_ms(finished.start) > RENDERED_WITHIN_MS {
+        // Its pictures were rendered ahead when it came, or are on request.
+        let row = catalog.row(&finished.timeline, &finished.recording)?;
+        if let Some(indexed) = row.and_then(|row| row.indexed) {
+            catalog.note_prerendered(&finished.timeline, &finished.recording, indexed.media, now)?;
+        }
+    }
+    Ok(effects.map(|effects| effects.purge).unwrap_or_default())
 }
