@@ -7,6 +7,7 @@
 pub mod damage;
 pub mod disk;
 pub mod kill;
+pub mod power;
 
 use std::time::{Duration, Instant};
 
@@ -71,6 +72,8 @@ async fn until_whole(stills: &Stills, cameras: &[Camera], offset: i64, what: &st
 
 /// One request with events on its way, and which camera it is about.
 struct Sent {
+    /// The request's id, which its answer bears too.
+    id: String,
     camera: Camera,
     is_delete: bool,
     task: tokio::task::JoinHandle<Option<u16>>,
@@ -80,10 +83,11 @@ struct Sent {
 fn send(stills: &Stills, camera: &Camera, event: Value) -> Sent {
     let is_delete = event["type"] == "recording.deleted";
     let body = Value::from(vec![event]).to_string();
-    let ask = stills.ask(Method::POST, "/v1/recordings/events").bearer(stills.owner());
+    let id = format!("{}-{}", if is_delete { "delete" } else { "announce" }, camera.device);
+    let ask = stills.ask(Method::POST, "/v1/recordings/events").bearer(stills.owner()).header("x-request-id", &id);
     let ask = ask.body(media_type::BATCH, body);
     let task = tokio::spawn(async move { ask.attempt().await.ok().map(|answer| answer.status) });
-    Sent { camera: camera.clone(), is_delete, task }
+    Sent { id, camera: camera.clone(), is_delete, task }
 }
 
 /// A camera's only recording, announced.
@@ -101,7 +105,7 @@ struct Acknowledged {
 impl Acknowledged {
     async fn take(&mut self, sent: Vec<Sent>) {
         let mut unclear = Vec::new();
-        for Sent { camera, is_delete, task } in sent {
+        for Sent { camera, is_delete, task, .. } in sent {
             match (task.await.expect("a task"), is_delete) {
                 (Some(202), true) => self.deleted.push(camera),
                 (Some(202), false) => self.there.push(camera),
