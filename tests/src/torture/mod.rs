@@ -6,6 +6,7 @@
 
 pub mod damage;
 pub mod disk;
+pub mod io;
 pub mod kill;
 pub mod power;
 
@@ -103,10 +104,13 @@ struct Acknowledged {
 }
 
 impl Acknowledged {
-    async fn take(&mut self, sent: Vec<Sent>) {
-        let mut unclear = Vec::new();
+    /// Waits for the answers. Returns how many were refused or never came.
+    async fn take(&mut self, sent: Vec<Sent>) -> usize {
+        let (mut unclear, mut n_refused) = (Vec::new(), 0);
         for Sent { camera, is_delete, task, .. } in sent {
-            match (task.await.expect("a task"), is_delete) {
+            let status = task.await.expect("a task");
+            n_refused += usize::from(status != Some(202));
+            match (status, is_delete) {
                 (Some(202), true) => self.deleted.push(camera),
                 (Some(202), false) => self.there.push(camera),
                 (Some(503) | None, false) => {}
@@ -116,6 +120,7 @@ impl Acknowledged {
             }
         }
         self.there.retain(|camera| !self.deleted.contains(camera) && !unclear.contains(camera));
+        n_refused
     }
 
     /// Demands that what was acknowledged is so.
