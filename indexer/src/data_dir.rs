@@ -10,12 +10,22 @@
 //! <data>/admin             where the admin listener of the server is that runs on it
 //! <data>/ballast           room that is let go when the disk is full
 //! <data>/tmp/              media read whole, in files without a name; emptied at start
+//! <data>/in-use            which start of the machine this is; there until a stop that left nothing unwritten
 //! ```
+//!
+//! `in-use` tells a power cut from everything else. sled orders what it writes and does not sync it: after a `kill -9`
+//! the operating system still has all of it, after a power cut its files may be anything, and some of that looks whole.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::cache::DiskCache;
+use crate::durable;
+
+/// Drawn anew by the kernel at every start of the machine.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +88,67 @@ impl DataDir {
         for dir in [data.journal(), data.uploads(), data.jobs(), data.catalog(), data.cache()] {
             create(&dir).map_err(failed("create", &dir))?;
         }
+        durable::sync_dir(root).map_err(failed("sync", root))?;
+        // The one above may not be ours to open; what makes data directories need not be us either.
+        let _ = root.parent().map(durable::sync_dir);
         Ok(data)
+    }
+
+    /// Whether the power went while the directory was in use: what was not synced may be lost in any part.
+    pub fn has_lost_power(&self) -> bool {
+        match fs::read(self.in_use()) {
+            Ok(boot) => boot != boot_id(),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Takes what is derived and cannot be trusted out of the way, durably: the catalog, which is made anew from the
+    /// journal, and the cache index, which is made anew from the volumes.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn set_derived_aside(&self) -> Result<(), DataDirError> {
+        let (catalog, aside) = (self.catalog(), self.catalog().with_extension("damaged"));
+        let moved = match fs::remove_dir_all(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => fs::rename(&catalog, &aside).and_then(|()| create(&catalog)),
+        };
+        let set_aside = moved.and_then(|()| DiskCache::distrust_index(&self.cache()));
+        let set_aside = set_aside.and_then(|()| durable::sync_dir(&self.root));
+        set_aside.map_err(|source| DataDirError::Io { action: "set aside", path: catalog, source })
+    }
+
+    /// Says that the directory is in use since this start of the machine. To be called before anything is written that
+    /// is not synced, and after what an earlier start left unclear is out of the way.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn note_in_use(&self) -> Result<(), DataDirError> {
+        let path = self.in_use();
+        let failed = |source| DataDirError::Io { action: "write", path: path.clone(), source };
+        let boot = boot_id();
+        if fs::read(&path).is_ok_and(|known| known == boot) {
+            return Ok(());
+        }
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let written = file.and_then(|mut file| file.write_all(&boot).and_then(|()| file.sync_data()));
+        written.and_then(|()| durable::sync_dir(&self.root)).map_err(failed)
+    }
+
+    /// Puts on the disk what is derived, which nobody writes any more, and says that nothing is left unwritten.
+    ///
+    /// # Errors
+    /// The disk refuses: then the next start after a power cut makes it anew.
+    pub fn note_stopped(&self) -> io::Result<()> {
+        durable::sync_tree(&self.catalog())?;
+        durable::sync_tree(&self.cache())?;
+        durable::sync_dir(&self.root)?;
+        fs::remove_file(self.in_use())?;
+        durable::sync_dir(&self.root)
+    }
+
+    fn in_use(&self) -> PathBuf {
+        self.root.join("in-use")
     }
 
     /// The directory itself.
@@ -116,6 +186,11 @@ fn create(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
+/// Empty where the kernel does not say: then every stop counts as clean.
+fn boot_id() -> Vec<u8> {
+    fs::read(BOOT_ID).unwrap_or_default()
+}
+
 fn owner_of(lock: &mut File) -> String {
     let mut text = String::new();
     // Only decoration of an error: what cannot be read is left out.
@@ -141,6 +216,27 @@ mod tests {
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
         drop(first);
         DataDir::open(&root).expect("free again");
+    }
+
+    #[test]
+    fn a_power_cut_is_told_from_a_kill_and_from_a_stop() {
+        let temp = tempfile::tempdir().expect("directory");
+        let open = || DataDir::open(temp.path()).expect("data");
+        let data = open();
+        assert!(!data.has_lost_power(), "new");
+        data.note_in_use().expect("noted");
+        drop(data);
+        let data = open();
+        assert!(!data.has_lost_power(), "killed");
+        // The machine started again meanwhile, or the note itself did not wholly reach the disk.
+        for other in [&b"00000000-0000-4000-8000-000000000000\n"[..], b""] {
+            std::fs::write(data.in_use(), other).expect("another start");
+            assert!(data.has_lost_power());
+        }
+        data.note_in_use().expect("noted");
+        assert!(!data.has_lost_power(), "seen to");
+        data.note_stopped().expect("stopped");
+        assert!(!data.in_use().exists() && !data.has_lost_power());
     }
 
     #[test]

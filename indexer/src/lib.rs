@@ -22,6 +22,7 @@ pub mod catalog;
 pub mod data_dir;
 pub mod decode;
 pub mod disk;
+mod durable;
 pub mod journal;
 pub mod layout;
 pub mod live;

@@ -8,7 +8,8 @@
 //! 3. a condemned store, and one whose writes failed on a disk that takes writes again, is closed and opened anew,
 //!    down the recovery ladder: the catalog as it is, then without its snapshots, then empty; the cache index as it
 //!    condemned itself. One clear line says so;
-//! 4. what is missing comes back from the journal and from the volumes while requests are answered from what is there.
+//! 4. what is missing comes back from the journal and from the volumes while requests are answered from what is there;
+//!    so it does after a start without a catalog.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,17 +67,16 @@ enum Ailment {
 }
 
 impl Recovery {
-    /// Looks until it is dropped.
-    pub(crate) async fn run(self) {
+    /// Looks until it is dropped. `needs_cache`: what the cache index has is to be compared with the catalog anew.
+    pub(crate) async fn run(self, mut needs_cache: bool) {
         let mut ladder = Ladder::AsIs;
         loop {
             self.look_at_disk().await;
-            // Whoever looks at a store must let go of it before it can be closed.
-            let catalog = self.catalog.get();
-            let ailment = self.ailment(catalog.as_deref().map(Catalog::watched)).await;
-            drop(catalog);
-            if let Some(ailment) = ailment {
-                self.recover_catalog(&ailment, &mut ladder).await;
+            if let Some(ailment) = self.catalog_ailment().await {
+                needs_cache |= self.recover_catalog(&ailment, &mut ladder).await;
+            }
+            if self.catalog.is_partial() && self.fill_catalog().await && std::mem::take(&mut needs_cache) {
+                self.rebuild_cache().await;
             }
             let cache = self.cache.get();
             let ailment = self.ailment(cache.as_deref().map(DiskCache::watched)).await;
@@ -86,8 +86,8 @@ impl Recovery {
             }
             if self.rebuild.swap(false, Ordering::AcqRel) {
                 self.recover_catalog(&Ailment::Asked, &mut ladder).await;
+                let is_whole = self.fill_catalog().await;
                 self.recover_cache(&Ailment::Asked).await;
-                let is_whole = !self.catalog.is_partial();
                 let result = if is_whole { Ok(Report::default()) } else { Err("see the log".to_owned()) };
                 self.chores.end(Chore::Rebuild, result);
             }
@@ -109,6 +109,12 @@ impl Recovery {
         }
     }
 
+    async fn catalog_ailment(&self) -> Option<Ailment> {
+        // Whoever looks at a store must let go of it before it can be closed.
+        let catalog = self.catalog.get();
+        self.ailment(catalog.as_deref().map(Catalog::watched)).await
+    }
+
     async fn ailment(&self, watched: Option<&Watched>) -> Option<Ailment> {
         let watched = watched?;
         if watched.longest() > CALL_MAX {
@@ -126,8 +132,9 @@ impl Recovery {
         (watched.has_disk_failed() && self.disk.takes_little()).then_some(Ailment::DiskFailed)
     }
 
-    /// Opens the catalog anew. `ladder` is where a condemned one begins: further down each time.
-    async fn recover_catalog(&self, ailment: &Ailment, ladder: &mut Ladder) {
+    /// Opens the catalog anew, which is partial then. `ladder` is where a condemned one begins: further down each time.
+    /// Whether it is a new one, which may have forgotten deletes whose pictures were still to be removed.
+    async fn recover_catalog(&self, ailment: &Ailment, ladder: &mut Ladder) -> bool {
         let from = match ailment {
             Ailment::DiskFailed => Ladder::AsIs,
             Ailment::Asked => Ladder::Aside,
@@ -154,17 +161,35 @@ impl Recovery {
         if matches!(ailment, Ailment::Condemned(_)) {
             *ladder = from;
         }
-        match self.pipeline.catch_up().await {
-            Ok(replayed) => {
-                self.catalog.set_partial(false);
-                tracing::info!(?opened, ?replayed, "the catalog is whole again");
-                if opened == Opened::SetAside {
-                    // It may have forgotten deletes whose pictures were still to be removed.
-                    self.rebuild_cache().await;
+        opened == Opened::SetAside
+    }
+
+    /// Applies what the journal has and the catalog lacks; false: not all of it, and it is to be tried again. Damage that
+    /// shows meanwhile ends it: what is damaged may never come to an end by itself.
+    async fn fill_catalog(&self) -> bool {
+        let filling = self.pipeline.catch_up();
+        tokio::pin!(filling);
+        let filled = loop {
+            tokio::select! {
+                filled = &mut filling => break filled,
+                () = tokio::time::sleep(LOOK_EVERY) => {
+                    self.look_at_disk().await;
+                    if self.catalog_ailment().await.is_some() {
+                        return false;
+                    }
                 }
             }
-            // It stays partial, and the next round finds it condemned or the disk failing.
-            Err(error) => tracing::error!(%error, "the catalog could not be filled from the journal"),
+        };
+        match filled {
+            Ok(replayed) => {
+                self.catalog.set_partial(false);
+                tracing::info!(?replayed, "the catalog is whole");
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the catalog could not be filled from the journal; tried again");
+                false
+            }
         }
     }
 

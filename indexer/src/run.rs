@@ -210,6 +210,11 @@ impl Engine {
     pub async fn start(config: &Config, clock: Clock, version: &'static str) -> Result<Self, RunError> {
         let metrics = Arc::new(Metrics::new(version));
         let data = DataDir::open(&config.data.dir)?;
+        if data.has_lost_power() {
+            tracing::warn!("the power went while the data was in use; what is derived is made anew from the journal");
+            data.set_derived_aside()?;
+        }
+        data.note_in_use()?;
         let disk = Arc::new(Disk::new(data.root(), config.data.free_min));
         let (journal, report) = Journal::open(&data.journal(), journal_config())?;
         tracing::info!(?report, "the journal is open");
@@ -263,11 +268,18 @@ impl Engine {
             metrics: Arc::clone(&metrics),
             chores: Arc::clone(&chores),
         };
-        let (pipeline, replayed) = Pipeline::open(parts, pipeline_config(config)).await?;
-        tracing::info!(?replayed, backlog = pipeline.backlog(), "the pipeline is open");
-        if report.needs_rebuild || (is_new && report.volumes > 0) {
-            let (cache, catalog) = (cache.get(), catalog.get());
-            cache.zip(catalog).map_or(Ok(()), |(cache, catalog)| rebuild_cache(&cache, &catalog))?;
+        let pipeline = Pipeline::new(parts, pipeline_config(config));
+        let needs_cache = report.needs_rebuild || (is_new && report.volumes > 0);
+        if is_new {
+            // All of the journal is to be read: beside a server that answers, which begins with saying so.
+            catalog.set_partial(true);
+        } else {
+            let replayed = pipeline.catch_up().await?;
+            tracing::info!(?replayed, backlog = pipeline.backlog(), "the pipeline is open");
+            if needs_cache {
+                let (cache, catalog) = (cache.get(), catalog.get());
+                cache.zip(catalog).map_or(Ok(()), |(cache, catalog)| rebuild_cache(&cache, &catalog))?;
+            }
         }
         let jobs = by_url::jobs(config, &data, &clips, &clock, &metrics)?;
         let mut tasks = JoinSet::new();
@@ -288,7 +300,7 @@ impl Engine {
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         };
-        tasks.spawn(recovery.run());
+        tasks.spawn(recovery.run(is_new && needs_cache));
         Ok(Self {
             thumbs,
             pipeline,
@@ -447,6 +459,11 @@ impl Engine {
         self.pipeline.checkpoint().await;
         if let Some(Err(error)) = self.cache.get().map(|cache| cache.sync()) {
             tracing::warn!(%error, "the disk cache could not be flushed");
+        }
+        // Nobody writes to what is closed; what cannot be closed may still be written to.
+        let are_closed = self.catalog.close().await & self.cache.close().await;
+        if let Some(Err(error)) = are_closed.then(|| self.data.note_stopped()) {
+            tracing::warn!(%error, "what is derived is not on the disk; after a power cut it would be made anew");
         }
         // It need not be there.
         let _ = std::fs::remove_file(self.data.root().join(remote::ADDRESS_FILE));

@@ -17,6 +17,10 @@ use super::index::{CacheIndex, Checkpoint};
 use super::slots::PageKey;
 use super::volume::{Found, Volume};
 use super::{Appender, CacheConfig, CacheError, Counters, DiskCache, IndexError};
+use crate::durable;
+
+/// Exists while the index is not to be used.
+const CONDEMNED: &str = "condemned";
 
 /// How the index was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +106,15 @@ impl DiskCache {
         Ok((cache, report))
     }
 
+    /// Has the next opening set the index aside, durably: for whoever knows that it may lack anything.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn distrust_index(dir: &Path) -> io::Result<()> {
+        fs::File::create(dir.join(CONDEMNED))?.sync_all()?;
+        durable::sync_dir(dir)
+    }
+
     /// Puts into the index what the volumes hold behind the checkpoint, and cuts torn tails.
     fn recover(&self, checkpoint: Checkpoint, report: &mut OpenReport) -> Result<(), CacheError> {
         let volumes: Vec<_> = self.read_volumes().range(checkpoint.volume..).map(|(_, v)| Arc::clone(v)).collect();
@@ -170,7 +183,7 @@ fn open_volumes(dir: &Path, len_max: u64, unreadable: &mut Vec<u32>) -> Result<B
 
 /// The ladder.
 fn open_index(dir: &Path, config: &CacheConfig) -> Result<(CacheIndex, IndexState), CacheError> {
-    let (index_dir, condemned) = (dir.join("index"), dir.join("condemned"));
+    let (index_dir, condemned) = (dir.join("index"), dir.join(CONDEMNED));
     let open = || {
         let (index_dir, condemned, cache_bytes) = (index_dir.clone(), condemned.clone(), config.index_cache_bytes);
         within(config.index_open_max, move || {

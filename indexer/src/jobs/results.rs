@@ -7,15 +7,16 @@
 //! The secret itself is in no name, so that a listing of the directory opens nothing, and how long a look-up takes tells
 //! nothing of it. The file's age is that of its last writing. Calls block.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
 use super::record::{JobId, ResultSecret, hex};
+use crate::durable;
 
 /// How long a temporary file may be there before it counts as left by a crash.
 const TEMPORARY_MAX: Duration = Duration::from_secs(3600);
@@ -29,7 +30,7 @@ pub(super) struct Results {
 impl Results {
     /// In `dir`, which is made.
     pub(super) fn open(dir: PathBuf) -> io::Result<Self> {
-        create(&dir)?;
+        durable::create_dir(&dir)?;
         Ok(Self { dir })
     }
 
@@ -45,17 +46,14 @@ impl Results {
     /// Stores a result: when this returns it is on the disk, whole.
     pub(super) fn put(&self, id: JobId, secret: ResultSecret, body: &[u8]) -> io::Result<()> {
         let (folder, path) = (self.folder(id), self.path(id, secret));
-        if !folder.is_dir() {
-            create(&folder)?;
-            File::open(&self.dir)?.sync_all()?;
-        }
+        durable::create_dir(&folder)?;
         let temporary = folder.join(format!("{id}.tmp"));
         let written = write_synced(&temporary, body).and_then(|()| fs::rename(&temporary, &path));
         if let Err(error) = written {
             let _ = fs::remove_file(&temporary);
             return Err(error);
         }
-        File::open(&folder)?.sync_all()
+        durable::sync_dir(&folder)
     }
 
     /// A result and how old it is.
@@ -96,10 +94,6 @@ impl Results {
     }
 }
 
-fn create(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
 fn write_synced(path: &Path, body: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(body)?;
@@ -117,7 +111,7 @@ mod tests {
     use super::*;
 
     fn set_age(path: &Path, age: Duration) {
-        let file = File::options().write(true).open(path).expect("a file");
+        let file = fs::File::options().write(true).open(path).expect("a file");
         file.set_modified(SystemTime::now() - age).expect("its time");
     }
 

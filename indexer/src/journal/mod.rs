@@ -39,6 +39,8 @@ pub use file::{FileName, InvalidFileName};
 use file::{Header, read_header};
 pub use replay::{ReplayReport, Stretch};
 
+use crate::durable;
+
 /// The journal's limits.
 #[derive(Debug, Clone)]
 pub struct JournalConfig {
@@ -230,7 +232,7 @@ impl Journal {
     /// Opens the journal in `dir`, which the caller owns alone. Reads names and headers only; what is in the
     /// files is checked by [`Journal::replay`].
     pub fn open(dir: &Path, config: JournalConfig) -> Result<(Self, OpenReport), JournalError> {
-        fs::create_dir_all(dir).map_err(|e| JournalError::io("create", dir, e))?;
+        durable::create_dir(dir).map_err(|e| JournalError::io("create", dir, e))?;
         compact::remove_unnamed(dir).map_err(|e| JournalError::io("tidy", dir, e))?;
         let mut report = OpenReport::default();
         let (mut shelved, mut batches) = (BTreeMap::new(), BTreeMap::new());

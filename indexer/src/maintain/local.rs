@@ -44,6 +44,23 @@ impl Local {
         Ok(Self { data: DataDir::open(&config.data.dir)?, config: config.clone(), clock: Clock::system() })
     }
 
+    /// Says that stores are about to be opened.
+    fn begin(&self) -> Result<(), String> {
+        if self.data.has_lost_power() {
+            return Err(
+                "the power went while the data was in use: what is derived is made anew at the next start of the \
+                        server, or by a rebuild"
+                    .to_owned(),
+            );
+        }
+        self.data.note_in_use().map_err(text)
+    }
+
+    /// Says that they are closed, and puts them on the disk.
+    fn end(&self) -> Result<(), String> {
+        self.data.note_stopped().map_err(text)
+    }
+
     fn journal(&self) -> Result<Journal, String> {
         Journal::open(&self.data.journal(), journal_config()).map(|(journal, _)| journal).map_err(text)
     }
@@ -67,8 +84,12 @@ impl Local {
     /// # Errors
     /// Which store could not be opened or read, and why.
     pub fn check(&self, tally: &Tally) -> Result<Report, String> {
+        self.begin()?;
         let (journal, catalog, cache) = (self.journal()?, self.catalog(Ladder::AsIs)?, self.cache()?);
-        check::check(&journal, &catalog, &cache, tally)
+        let report = check::check(&journal, &catalog, &cache, tally)?;
+        drop((journal, catalog, cache));
+        self.end()?;
+        Ok(report)
     }
 
     /// Makes catalog and cache index anew.
@@ -76,6 +97,10 @@ impl Local {
     /// # Errors
     /// Which store could not be opened, read or written, and why.
     pub fn rebuild(&self, tally: &Tally) -> Result<Report, String> {
+        if self.data.has_lost_power() {
+            self.data.set_derived_aside().map_err(text)?;
+        }
+        self.begin()?;
         let journal = self.journal()?;
         let catalog = self.catalog(Ladder::Aside)?;
         let days = self.config.retention.days.unwrap_or(0);
@@ -87,6 +112,8 @@ impl Local {
         let cache = self.cache()?;
         rebuild_cache(&cache, &catalog).map_err(text)?;
         cache.sync().map_err(text)?;
+        drop((journal, catalog, cache));
+        self.end()?;
         let n_entries = replayed.n_events + replayed.n_finished;
         Ok(Report { journal_entries: n_entries, journal_damaged: replayed.n_damaged as u64, ..Report::default() })
     }
@@ -96,6 +123,7 @@ impl Local {
     /// # Errors
     /// Why the catalog cannot be opened or read.
     pub fn failures(&self, is_retry: bool, mut each: impl FnMut(Failure)) -> Result<(), String> {
+        self.begin()?;
         let catalog = self.catalog(Ladder::AsIs)?;
         let mut cursor = Some(RowCursor::default());
         while let Some(from) = cursor {
@@ -108,7 +136,8 @@ impl Local {
             }
             cursor = next;
         }
-        Ok(())
+        drop(catalog);
+        self.end()
     }
 }
 

@@ -206,20 +206,14 @@ struct Inner {
 }
 
 impl Pipeline {
-    /// Builds the write path, replays what the catalog has not seen, and queues what was left to do.
-    ///
-    /// # Errors
-    /// When the journal cannot be read or the catalog fails.
-    pub async fn open(parts: Parts, config: PipelineConfig) -> Result<(Self, Replayed), SubmitError> {
+    /// Builds the write path; [`Pipeline::catch_up`] comes before anything of it is used or beside it.
+    pub fn new(parts: Parts, config: PipelineConfig) -> Self {
         let retention = Retention::new(config.retention_days, parts.clock.clone());
         retention::own_entries(&parts.journal, &parts.catalog, &retention);
         let (queue, in_between, retention_changed) = (Queue::default(), RwLock::default(), Notify::new());
         let weigh = |_: &Place, resume: &Arc<[u8]>| u32::try_from(resume.len()).unwrap_or(u32::MAX);
         let resumes = moka::sync::Cache::builder().max_capacity(RESUMES_BYTES_MAX).weigher(weigh).build();
-        let pipeline = Inner { parts, config, queue, resumes, retention, retention_changed, in_between };
-        let pipeline = Self(Arc::new(pipeline));
-        let replayed = pipeline.catch_up().await?;
-        Ok((pipeline, replayed))
+        Self(Arc::new(Inner { parts, config, queue, resumes, retention, retention_changed, in_between }))
     }
 
     /// Replays what the catalog has not seen, and queues what is left to do: at the start, and after the catalog was

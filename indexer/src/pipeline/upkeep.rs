@@ -1,5 +1,6 @@
 //! What the pipeline does from time to time: expiry, room in the disk cache, removal that a crash interrupted, checkpoints, silent and lost media.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -35,6 +36,7 @@ impl Pipeline {
         tasks.spawn(async move {
             let mut rounds = Rounds::default();
             loop {
+                pipeline.until_whole().await;
                 pipeline.retire().await;
                 pipeline.fold().await;
                 pipeline.compact(&mut rounds).await;
@@ -58,6 +60,13 @@ impl Pipeline {
                 pipeline.refill().await;
             }
         });
+    }
+
+    /// Waits until the catalog has all that the journal has.
+    async fn until_whole(&self) {
+        while self.0.parts.catalog.is_partial() {
+            tokio::time::sleep(EXPIRE_EVERY).await;
+        }
     }
 
     /// Removes recordings whose time is over.
@@ -160,16 +169,16 @@ impl Pipeline {
 
     /// Notes how far the journal is applied, so that the next start replays only what comes after.
     pub async fn checkpoint(&self) {
-        if self.0.parts.catalog.is_partial() {
-            // Not everything in the journal is applied.
-            return;
-        }
         let positions = {
             let _alone = self.0.in_between.write().await;
             self.0.parts.journal.files()
         };
         let text = replay::encode_positions(&positions);
-        if let Err(error) = self.write(move |catalog, _| catalog.set_checkpoint(&text)).await {
+        let store = Arc::clone(&self.0.parts.catalog);
+        // Asked last: the catalog may have been replaced by an empty one since the places were read.
+        let is_whole = move || !store.is_partial();
+        let noted = self.write(move |catalog, _| if is_whole() { catalog.set_checkpoint(&text) } else { Ok(()) });
+        if let Err(error) = noted.await {
             tracing::warn!(%error, "the place in the journal could not be noted");
         }
     }

@@ -13,7 +13,7 @@ mod form;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -24,6 +24,8 @@ use thiserror::Error;
 
 use form::{HEAD_LEN_MAX, PREFIX_LEN};
 pub use form::{Head, Owner, UploadKey};
+
+use crate::durable;
 
 /// What temporary files end with; those of a run that was killed are removed at the next start.
 const TEMPORARY: &str = ".new";
@@ -109,8 +111,7 @@ impl Uploads {
     /// # Errors
     /// [`UploadError::Io`].
     pub fn open(dir: &Path, bytes_max: u64) -> Result<Self, UploadError> {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.map_err(failed("create", dir))?;
+        durable::create_dir(dir).map_err(failed("create", dir))?;
         let mut index = Index::default();
         for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
             let entry = entry.map_err(failed("list", dir))?;
@@ -156,7 +157,7 @@ impl Uploads {
             return Err(error);
         }
         let is_new = self.index().set(name, len);
-        sync_dir(&self.dir)?;
+        durable::sync_dir(&self.dir).map_err(failed("sync", &self.dir))?;
         Ok(is_new)
     }
 
@@ -177,7 +178,7 @@ impl Uploads {
             Err(error) => return Err(failed("remove", &path)(error)),
         }
         self.index().remove(&name);
-        sync_dir(&self.dir)?;
+        durable::sync_dir(&self.dir).map_err(failed("sync", &self.dir))?;
         Ok(true)
     }
 
@@ -254,10 +255,6 @@ fn write(path: &Path, head: &[u8], image: &[u8]) -> Result<(), UploadError> {
     let mut file = opened.map_err(failed("create", path))?;
     file.write_all(head).and_then(|()| file.write_all(image)).map_err(failed("write", path))?;
     file.sync_data().map_err(failed("sync", path))
-}
-
-fn sync_dir(dir: &Path) -> Result<(), UploadError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> UploadError {

@@ -67,7 +67,7 @@ impl Setup {
     /// When they cannot be written.
     pub fn lay_out(self) -> Home {
         let dir = tempfile::Builder::new().prefix("stills-e2e-").tempdir().expect("a directory");
-        let mut home = Home { dir, settings: self.settings };
+        let mut home = Home { dir, settings: self.settings, under: Vec::new() };
         std::fs::create_dir(home.media()).expect("a directory");
         home.write("token-secret", token::SECRET);
         home.write("signing-secret", signed::SECRET);
@@ -95,6 +95,8 @@ impl Setup {
 pub struct Home {
     dir: tempfile::TempDir,
     settings: BTreeMap<String, String>,
+    /// The command that the server is started under.
+    under: Vec<String>,
 }
 
 impl Home {
@@ -141,6 +143,22 @@ impl Home {
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
+        command
+    }
+
+    /// Has the server started under another program from now on, which leaves it the process that was started: a
+    /// command that the server's own is appended to; empty: none.
+    pub fn set_under(&mut self, command: Vec<String>) {
+        self.under = command;
+    }
+
+    /// What starts the server.
+    pub fn server(&self) -> Command {
+        let server = self.command("stills-origin", &["serve"]);
+        let Some((first, rest)) = self.under.split_first() else { return server };
+        let mut command = Command::new(first);
+        command.args(rest).arg(server.get_program()).args(server.get_args()).env_clear();
+        command.envs(server.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command
     }
 

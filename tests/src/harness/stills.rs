@@ -307,7 +307,7 @@ pub fn listed(answer: &Answer) -> Vec<Listed> {
 
 /// Starts the server and waits until it says where it listens and is ready.
 async fn launch(home: &Home, client: &Client) -> (Program, SocketAddr, SocketAddr) {
-    let mut program = Program::start("stills-origin", &mut home.command("stills-origin", &["serve"]));
+    let mut program = Program::start("stills-origin", &mut home.server());
     let (address, admin_address) = wait::some("the server listens", async || {
         let is_running = program.is_running();
         let found = program.lines().iter().find_map(|line| addresses(line));

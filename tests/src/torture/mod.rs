@@ -6,7 +6,9 @@
 
 pub mod damage;
 pub mod disk;
+pub mod io;
 pub mod kill;
+pub mod power;
 
 use std::time::{Duration, Instant};
 
@@ -71,6 +73,8 @@ async fn until_whole(stills: &Stills, cameras: &[Camera], offset: i64, what: &st
 
 /// One request with events on its way, and which camera it is about.
 struct Sent {
+    /// The request's id, which its answer bears too.
+    id: String,
     camera: Camera,
     is_delete: bool,
     task: tokio::task::JoinHandle<Option<u16>>,
@@ -80,10 +84,11 @@ struct Sent {
 fn send(stills: &Stills, camera: &Camera, event: Value) -> Sent {
     let is_delete = event["type"] == "recording.deleted";
     let body = Value::from(vec![event]).to_string();
-    let ask = stills.ask(Method::POST, "/v1/recordings/events").bearer(stills.owner());
+    let id = format!("{}-{}", if is_delete { "delete" } else { "announce" }, camera.device);
+    let ask = stills.ask(Method::POST, "/v1/recordings/events").bearer(stills.owner()).header("x-request-id", &id);
     let ask = ask.body(media_type::BATCH, body);
     let task = tokio::spawn(async move { ask.attempt().await.ok().map(|answer| answer.status) });
-    Sent { camera: camera.clone(), is_delete, task }
+    Sent { id, camera: camera.clone(), is_delete, task }
 }
 
 /// A camera's only recording, announced.
@@ -99,10 +104,13 @@ struct Acknowledged {
 }
 
 impl Acknowledged {
-    async fn take(&mut self, sent: Vec<Sent>) {
-        let mut unclear = Vec::new();
-        for Sent { camera, is_delete, task } in sent {
-            match (task.await.expect("a task"), is_delete) {
+    /// Waits for the answers. Returns how many were refused or never came.
+    async fn take(&mut self, sent: Vec<Sent>) -> usize {
+        let (mut unclear, mut n_refused) = (Vec::new(), 0);
+        for Sent { camera, is_delete, task, .. } in sent {
+            let status = task.await.expect("a task");
+            n_refused += usize::from(status != Some(202));
+            match (status, is_delete) {
                 (Some(202), true) => self.deleted.push(camera),
                 (Some(202), false) => self.there.push(camera),
                 (Some(503) | None, false) => {}
@@ -112,6 +120,7 @@ impl Acknowledged {
             }
         }
         self.there.retain(|camera| !self.deleted.contains(camera) && !unclear.contains(camera));
+        n_refused
     }
 
     /// Demands that what was acknowledged is so.

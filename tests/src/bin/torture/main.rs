@@ -1,10 +1,10 @@
-//! `torture damage|kill|disk [ROUNDS [SEED]]`: long rounds of what the tests play a few of. Started by `scripts/torture`.
+//! `torture damage|kill|disk|power|io [ROUNDS [SEED]]`: long rounds of what the tests play a few of. Started by `scripts/torture`.
 
 #![expect(clippy::print_stdout, reason = "it says how far it is")]
 
 use std::io;
 
-use e2e::torture::{damage, disk, kill};
+use e2e::torture::{damage, disk, io as faults, kill, power};
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -16,7 +16,12 @@ fn main() -> io::Result<()> {
         Some("damage") => runtime.block_on(damage::rounds(count.unwrap_or(300), seed, each)),
         Some("kill") => runtime.block_on(kill::rounds(count.unwrap_or(500), seed, each)),
         Some("disk") => runtime.block_on(disk::rounds(count.unwrap_or(50), seed, each)),
-        _ => return Err(io::Error::other("usage: torture damage|kill|disk [ROUNDS [SEED]]")),
+        Some("power") => runtime.block_on(power::rounds(count.unwrap_or(200), seed, each)),
+        Some("io") => {
+            let n_refused = runtime.block_on(faults::rounds(count.unwrap_or(300), seed, each));
+            println!("{n_refused} events were refused meanwhile");
+        }
+        _ => return Err(io::Error::other("usage: torture damage|kill|disk|power|io [ROUNDS [SEED]]")),
     }
     println!("all rounds held");
     Ok(())
