@@ -56,6 +56,11 @@ impl Nginx {
         self.address
     }
 
+    /// Its first process, whose children do the work.
+    pub fn id(&self) -> u32 {
+        self.program.id()
+    }
+
     /// The directory that it writes into.
     pub fn run_dir(&self) -> &Path {
         &self.run_dir

@@ -8,7 +8,7 @@ use e2e::harness::stills::thumb_sized;
 use e2e::harness::{Camera, START, Setup, Stills, procfs};
 
 use crate::Scale;
-use crate::inputs::Input;
+use crate::inputs::{self, Input};
 use crate::peers::{self, per_item_ms};
 use crate::report::{Report, What};
 
@@ -19,7 +19,7 @@ pub(crate) async fn measure(inputs: &[Input], scale: &Scale, report: &mut Report
         for (n, input) in inputs.iter().enumerate() {
             let camera = Camera::numbered(u32::try_from(turn * inputs.len() + n + 1).map_err(io::Error::other)?);
             let span = (START, START + input.duration_ms());
-            link(&stills, &camera, input)?;
+            inputs::link(&input.file, &stills.media_path(&camera, &name(input)))?;
             let url = stills.media_url(&camera, &name(input));
             stills.send(&[e2e::harness::event::available(&camera, "r", span, &url)]).await.expect(202);
             stills.until_state(&camera, "r", span, "indexed").await;
@@ -44,15 +44,6 @@ pub(crate) async fn measure(inputs: &[Input], scale: &Scale, report: &mut Report
 
 fn name(input: &Input) -> String {
     input.file.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// Puts the file where the camera's media lies, without copying its bytes where that can be.
-fn link(stills: &Stills, camera: &Camera, input: &Input) -> io::Result<()> {
-    let to = stills.media_path(camera, &name(input));
-    if std::fs::hard_link(&input.file, &to).is_err() {
-        std::fs::copy(&input.file, &to)?;
-    }
-    Ok(())
 }
 
 /// CPU time of all processes of the service over `count` renders, and how long each answer took.

@@ -1,5 +1,5 @@
 //! `bench render [--quick]`: what a thumb costs, beside what libavcodec and other tools take for the same keyframes.
-//! `bench soak [RENDERS]`: that memory stays level. Started by `scripts/bench`, which sees to the tools.
+//! `bench serve`: what serving costs, beside NGINX. `bench soak [RENDERS]`: that memory stays level. Started by `scripts/bench`, which sees to the tools.
 //!
 //! Everything of one table is measured in one run on the same files, by turns, so that a busy machine hits all alike.
 
@@ -10,7 +10,10 @@ mod lazy;
 mod peers;
 mod prerender;
 mod report;
+mod serve;
+mod sheet;
 mod soak;
+mod wrk;
 
 use std::io;
 use std::path::PathBuf;
@@ -18,13 +21,19 @@ use std::path::PathBuf;
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if words.first() == Some(&"serve") {
+        wrk::keep_to_server_core()?;
+    }
     let runtime = tokio::runtime::Runtime::new()?;
     match words[..] {
         ["render"] => runtime.block_on(render(&Scale::FULL)),
         ["render", "--quick"] => runtime.block_on(render(&Scale::QUICK)),
+        ["serve"] => runtime.block_on(serve::run(&place()?, serve::Rounds::FULL, None)),
+        ["serve", "--quick"] => runtime.block_on(serve::run(&place()?, serve::Rounds::QUICK, None)),
+        ["serve", "--only", part] => runtime.block_on(serve::run(&place()?, serve::Rounds::QUICK, Some(part))),
         ["soak"] => runtime.block_on(soak::run(100_000)),
         ["soak", count] => runtime.block_on(soak::run(count.parse().map_err(io::Error::other)?)),
-        _ => Err(io::Error::other("usage: bench render [--quick] | bench soak [RENDERS]")),
+        _ => Err(io::Error::other("usage: bench render [--quick] | serve [--quick | --only NAME] | soak [RENDERS]")),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use e2e::harness::{Camera, START, Setup, procfs};
 
 use crate::Scale;
-use crate::inputs::Input;
+use crate::inputs::{self, Input};
 use crate::peers::{children_cpu, run};
 use crate::report::{Report, What};
 
@@ -64,10 +64,7 @@ async fn ours(input: &Input, recordings: usize, decoders: usize) -> io::Result<(
     let mut events = Vec::new();
     for n in 1..=recordings {
         let camera = Camera::numbered(u32::try_from(n).map_err(io::Error::other)?);
-        let to = stills.media_path(&camera, "r");
-        if std::fs::hard_link(&input.file, &to).is_err() {
-            std::fs::copy(&input.file, &to)?;
-        }
+        inputs::link(&input.file, &stills.media_path(&camera, "r"))?;
         events.push(e2e::harness::event::available(&camera, "r", span, &stills.media_url(&camera, "r")));
     }
     let (cpu, began) = (procfs::cpu(origin), Instant::now());
