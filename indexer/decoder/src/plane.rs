@@ -1,8 +1,10 @@
 //! Planes and their scaling: from a component as the decoder left it (any stride, spacing and depth) straight to
 //! 8-bit samples of the wanted size. Knows nothing of colour.
 //!
-//! Samples that are not 8-bit are made so and packed row by row; then they are convolved once. Averaging blocks first was measured and is not
-//! worth it: 0.36 ms against 0.37 from 1920x1080 to 320x240, and half as slow again to 640x480.
+//! Samples that are not 8-bit are made so and packed row by row. What is to be much smaller is halved first, by averages
+//! of two by two, as often as that still leaves a third to do; then it is convolved once. A decoder leaves its picture
+//! outside of the processor's nearest caches, and a convolution reads every sample four times: from there 1920x1080 to
+//! 320x240 takes 2.0 ms by convolution alone and 1.1 ms like this.
 
 use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8;
@@ -50,32 +52,41 @@ impl Plane {
     }
 }
 
+/// A side is halved only while it is at least this many times the wanted one: what is left is then no finer than the
+/// averages are smooth.
+const HALVED_FROM_RATIO: usize = 3;
+
+/// Halvings of one picture: 8K to a thumb takes four.
+const HALVED_MAX: usize = 4;
+
 /// Scales components; keeps its buffers from one to the next.
 #[derive(Default)]
 pub(crate) struct Scaler {
     resizer: Resizer,
     packed: Vec<u8>,
+    halves: [Vec<u8>; HALVED_MAX],
     row: Vec<u8>,
 }
 
 impl Scaler {
     /// The component at `width` x `height` samples.
     pub(crate) fn scale(&mut self, source: &Component<'_>, width: usize, height: usize) -> Result<Plane, Fault> {
-        let (source_width, source_height) = (pixels(source.width)?, pixels(source.height)?);
-        let whole = match source.whole_rows() {
-            Some(rows) => TypedImageRef::<U8>::from_buffer(pixels(source.stride)?, source_height, rows),
+        let mut rows = match source.whole_rows() {
+            Some(samples) => Rows { samples, stride: source.stride, width: source.width, height: source.height },
             None => {
                 self.packed.clear();
                 self.packed.reserve(source.width * source.height);
                 for y in 0..source.height {
                     self.packed.extend_from_slice(source.row(y, &mut self.row));
                 }
-                TypedImageRef::from_buffer(source_width, source_height, &self.packed)
+                Rows { samples: &self.packed, stride: source.width, width: source.width, height: source.height }
             }
         };
+        rows = rows.halved_towards((width, height), &mut self.halves);
+        let whole = TypedImageRef::<U8>::from_buffer(pixels(rows.stride)?, pixels(rows.height)?, rows.samples);
         let whole = whole.map_err(|error| internal(&error))?;
         // What pads the rows is no part of the picture.
-        let view = TypedCroppedImage::from_ref(&whole, 0, 0, source_width, source_height);
+        let view = TypedCroppedImage::from_ref(&whole, 0, 0, pixels(rows.width)?, pixels(rows.height)?);
         let view = view.map_err(|error| internal(&error))?;
         let mut plane = Plane::filled(width, height, 0);
         let mut target = TypedImage::<U8>::from_buffer(pixels(width)?, pixels(height)?, &mut plane.samples)
@@ -84,6 +95,39 @@ impl Scaler {
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
         self.resizer.resize_typed(&view, &mut target, &options).map_err(|error| internal(&error))?;
         Ok(plane)
+    }
+}
+
+/// Bytes side by side in rows that may be padded.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    samples: &'a [u8],
+    stride: usize,
+    width: usize,
+    height: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Half as wide and high, and again, for as long as that is worth it and there are buffers.
+    fn halved_towards(self, wanted: (usize, usize), buffers: &'a mut [Vec<u8>]) -> Self {
+        // An odd side has no exact half.
+        let is_worth_it =
+            |side: usize, wanted: usize| side % 2 == 0 && side >= wanted.saturating_mul(HALVED_FROM_RATIO);
+        let Some((buffer, others)) = buffers.split_first_mut() else { return self };
+        if !is_worth_it(self.width, wanted.0) || !is_worth_it(self.height, wanted.1) {
+            return self;
+        }
+        let (width, height) = (self.width / 2, self.height / 2);
+        buffer.resize(width * height, 0);
+        for (row, pair) in buffer.chunks_exact_mut(width).zip(self.samples.chunks(self.stride * 2)) {
+            let (upper, lower) = pair.split_at(self.stride);
+            let squares = upper.as_chunks::<2>().0.iter().zip(lower.as_chunks::<2>().0);
+            for (sample, ([a, b], [c, d])) in row.iter_mut().zip(squares) {
+                let sum = u16::from(*a) + u16::from(*b) + u16::from(*c) + u16::from(*d);
+                *sample = (sum + 2 >> 2).to_le_bytes()[0];
+            }
+        }
+        Rows { samples: buffer, stride: width, width, height }.halved_towards(wanted, others)
     }
 }
 
@@ -150,6 +194,30 @@ mod tests {
                 assert_eq!(plane, Plane::filled(width, height, value));
             }
         }
+    }
+
+    #[test]
+    fn halves_are_averages_of_what_lies_there() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(20 * 12).collect();
+        let check = |(width, height), wanted, expected: (usize, usize)| {
+            let mut buffers: [Vec<u8>; HALVED_MAX] = Default::default();
+            let rows = Rows { samples: &bytes, stride: 20, width, height }.halved_towards(wanted, &mut buffers);
+            assert_eq!((rows.width, rows.height), expected, "{width}x{height} to {wanted:?}");
+            let sides = (width / expected.0, height / expected.1);
+            for (x, y) in [(0, 0), (expected.0 - 1, expected.1 - 1)] {
+                let square =
+                    (0..sides.1).flat_map(|dy| (0..sides.0).map(move |dx| (x * sides.0 + dx, y * sides.1 + dy)));
+                let sum: usize = square.map(|(x, y)| usize::from(bytes[y * 20 + x])).sum();
+                let sample = usize::from(rows.samples[y * rows.stride + x]);
+                assert!((sum / (sides.0 * sides.1)).abs_diff(sample) <= 1, "{sample} at {x}, {y}");
+            }
+        };
+        check((20, 12), (10, 6), (20, 12));
+        check((20, 12), (6, 4), (10, 6));
+        check((18, 12), (6, 4), (9, 6)); // without what pads the rows
+        check((20, 12), (1, 1), (5, 3));
+        check((20, 11), (1, 1), (20, 11));
+        check((20, 12), (1, 6), (20, 12)); // both sides or none
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::time::{Hour, Timestamp};
 
 /// Raised by every change that alters pixels or their coding; it is part of key and `ETag`.
 ///
-/// 1: planes scaled by area, libjpeg-turbo 4:2:0.
-pub const RENDER_VERSION: u16 = 1;
+/// 1: planes scaled by area, libjpeg-turbo 4:2:0. 2: planes halved by averages before they are scaled.
+pub const RENDER_VERSION: u16 = 2;
 
 /// A fingerprint of a recording's media: the same after the file moved or grew, another after it was recorded again.
 /// Its first four bytes are the hour in which the recording starts: what is keyed by it lies in order of time, and the

@@ -23,7 +23,7 @@ pub(crate) async fn measure(inputs: &[Input], scale: &Scale, report: &mut Report
             let url = stills.media_url(&camera, &name(input));
             stills.send(&[e2e::harness::event::available(&camera, "r", span, &url)]).await.expect(202);
             stills.until_state(&camera, "r", span, "indexed").await;
-            let (cpu, walls) = ours(&mut stills, &camera, input, scale.keyframes).await?;
+            let (cpu, server, walls) = ours(&mut stills, &camera, input, scale.keyframes).await?;
             // The first turn warms up.
             if turn == 0 {
                 if let Some(of) = input.copy_of {
@@ -32,6 +32,7 @@ pub(crate) async fn measure(inputs: &[Input], scale: &Scale, report: &mut Report
                 continue;
             }
             report.add(input.name, What::Lazy, per_item_ms(cpu, walls.len()));
+            report.add(input.name, What::LazyServer, per_item_ms(server, walls.len()));
             walls.iter().for_each(|wall| report.add(input.name, What::LazyWall, wall.as_secs_f64() * 1000.0));
             if input.copy_of.is_none() {
                 peers::measure(input, scale, report)?;
@@ -46,18 +47,19 @@ fn name(input: &Input) -> String {
     input.file.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// CPU time of all processes of the service over `count` renders, and how long each answer took.
+/// CPU time of all processes of the service over `count` renders, that of the server alone, and how long each answer took.
 async fn ours(
     stills: &mut Stills,
     camera: &Camera,
     input: &Input,
     count: usize,
-) -> io::Result<(Duration, Vec<Duration>)> {
+) -> io::Result<(Duration, Duration, Vec<Duration>)> {
     let span = (START, START + input.duration_ms());
     let origin = stills.origin().id();
     // A worker of its own for each user is forked once, not for each thumb.
     stills.get(&thumb_sized(camera, span, 0, (100, 100))).await.expect(200);
-    let before = procfs::cpu(origin);
+    let server = || procfs::tree(origin).first().map_or(Duration::ZERO, |process| process.cpu);
+    let before = (procfs::cpu(origin), server());
     let mut walls = Vec::new();
     for at_ms in input.instants(count) {
         let target = thumb_sized(camera, span, at_ms, (320, 240));
@@ -68,5 +70,5 @@ async fn ours(
             return Err(io::Error::other(format!("{} at {at_ms} ms was no render of its own", input.name)));
         }
     }
-    Ok((procfs::cpu(origin).saturating_sub(before), walls))
+    Ok((procfs::cpu(origin).saturating_sub(before.0), server().saturating_sub(before.1), walls))
 }

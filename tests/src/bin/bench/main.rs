@@ -1,5 +1,7 @@
 //! `bench render [--quick]`: what a thumb costs, beside what libavcodec and other tools take for the same keyframes.
-//! `bench serve`: what serving costs, beside NGINX. `bench soak [RENDERS]`: that memory stays level. Started by `scripts/bench`, which sees to the tools.
+//! `bench lazy`: lazy thumbs beside libavcodec alone, in many short turns, for whoever works on them.
+//! `bench serve`: what serving costs, beside NGINX.
+//! `bench soak [RENDERS]`: that memory stays level. Started by `scripts/bench`, which sees to the tools.
 //!
 //! Everything of one table is measured in one run on the same files, by turns, so that a busy machine hits all alike.
 
@@ -28,12 +30,15 @@ fn main() -> io::Result<()> {
     match words[..] {
         ["render"] => runtime.block_on(render(&Scale::FULL)),
         ["render", "--quick"] => runtime.block_on(render(&Scale::QUICK)),
+        ["lazy"] => runtime.block_on(lazy_alone()),
         ["serve"] => runtime.block_on(serve::run(&place()?, serve::Rounds::FULL, None)),
         ["serve", "--quick"] => runtime.block_on(serve::run(&place()?, serve::Rounds::QUICK, None)),
         ["serve", "--only", part] => runtime.block_on(serve::run(&place()?, serve::Rounds::QUICK, Some(part))),
         ["soak"] => runtime.block_on(soak::run(100_000)),
         ["soak", count] => runtime.block_on(soak::run(count.parse().map_err(io::Error::other)?)),
-        _ => Err(io::Error::other("usage: bench render [--quick] | serve [--quick | --only NAME] | soak [RENDERS]")),
+        _ => Err(io::Error::other(
+            "usage: bench render [--quick] | lazy | serve [--quick | --only NAME] | soak [RENDERS]",
+        )),
     }
 }
 
@@ -48,11 +53,14 @@ struct Scale {
     one_shots: usize,
     /// Recordings of each file that are prerendered in a turn.
     recordings: usize,
+    /// Whether other tools are measured too.
+    has_peers: bool,
 }
 
 impl Scale {
-    const FULL: Self = Self { turns: 5, keyframes: 100, one_shots: 6, recordings: 4 };
-    const QUICK: Self = Self { turns: 3, keyframes: 60, one_shots: 3, recordings: 2 };
+    const FULL: Self = Self { turns: 5, keyframes: 100, one_shots: 6, recordings: 4, has_peers: true };
+    const QUICK: Self = Self { turns: 3, keyframes: 60, one_shots: 3, recordings: 2, has_peers: true };
+    const LAZY: Self = Self { turns: 4, keyframes: 30, one_shots: 0, recordings: 0, has_peers: false };
 }
 
 async fn render(scale: &Scale) -> io::Result<()> {
@@ -65,6 +73,15 @@ async fn render(scale: &Scale) -> io::Result<()> {
     let file = place.join("render.json");
     std::fs::write(&file, serde_json::to_vec_pretty(&report.json())?)?;
     println!("written to {}", file.display());
+    Ok(())
+}
+
+async fn lazy_alone() -> io::Result<()> {
+    let mut inputs = inputs::all(&place()?)?;
+    inputs.retain(|input| input.copy_of.is_none());
+    let mut report = report::Report::default();
+    lazy::measure(&inputs, &Scale::LAZY, &mut report).await?;
+    println!("{}", report.table());
     Ok(())
 }
 

@@ -17,6 +17,9 @@ pub(crate) fn measure(input: &Input, scale: &Scale, report: &mut Report) -> io::
     for (mode, what) in [("decode", What::Floor), ("render", What::Renderer)] {
         report.add(input.name, what, floor(mode, &input.file)?);
     }
+    if !scale.has_peers {
+        return Ok(());
+    }
     let instants = input.instants(scale.one_shots);
     let ffmpeg = children_cpu(|| instants.iter().try_for_each(|at_ms| run(&mut ffmpeg(&input.file, *at_ms))))?;
     report.add(input.name, What::Ffmpeg, per_item_ms(ffmpeg, instants.len()));

@@ -14,6 +14,8 @@ pub(crate) enum What {
     Renderer,
     /// The whole service: CPU milliseconds a thumb of all its processes.
     Lazy,
+    /// Of that, the server's own, without the decoders'.
+    LazyServer,
     /// The same: milliseconds from the request to the answer.
     LazyWall,
     /// CPU milliseconds of the `ffmpeg` program.
@@ -37,10 +39,11 @@ pub(crate) enum What {
 }
 
 impl What {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Floor,
         Self::Renderer,
         Self::Lazy,
+        Self::LazyServer,
         Self::LazyWall,
         Self::Ffmpeg,
         Self::Thumbnailer,
@@ -58,6 +61,7 @@ impl What {
             Self::Floor => "decode alone, CPU ms",
             Self::Renderer => "our renderer alone, CPU ms",
             Self::Lazy => "lazy thumb, CPU ms",
+            Self::LazyServer => "of that, the server, CPU ms",
             Self::LazyWall => "lazy thumb, wall ms",
             Self::Ffmpeg => "ffmpeg, CPU ms",
             Self::Thumbnailer => "ffmpegthumbnailer, CPU ms",

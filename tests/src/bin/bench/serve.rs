@@ -121,7 +121,11 @@ pub(crate) async fn run(place: &Path, rounds: Rounds, only: Option<&str>) -> io:
             sheet.add(case.name, UNIT_WALL, counted.requests / counted.seconds);
             sheet.add(case.name, "ms, 99 %", counted.p99_ms);
             if case.name == OURS {
-                sheet.add(case.name, "requests to the origin per answer", (self::asked(&hot).await - asked) / counted.requests);
+                sheet.add(
+                    case.name,
+                    "requests to the origin per answer",
+                    (self::asked(&hot).await - asked) / counted.requests,
+                );
             }
         }
         eprintln!("serve: round {round} of {}", rounds.count);

@@ -76,8 +76,7 @@ pub(crate) fn run(load: &Load<'_>) -> io::Result<Counted> {
     let output = command.arg(format!("http://{}/", load.address)).stdin(Stdio::null()).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().find_map(|line| line.strip_prefix("counted "));
-    let numbers: Vec<f64> =
-        line.unwrap_or_default().split(' ').filter_map(|number| number.parse().ok()).collect();
+    let numbers: Vec<f64> = line.unwrap_or_default().split(' ').filter_map(|number| number.parse().ok()).collect();
     match numbers[..] {
         [requests, us, 0.0, _, p99_us] if requests > 0.0 => {
             Ok(Counted { requests, seconds: us / 1e6, p99_ms: p99_us / 1e3 })

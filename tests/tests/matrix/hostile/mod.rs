@@ -134,6 +134,19 @@ impl Tally {
     fn count(&mut self, outcome: String) {
         *self.outcomes.entry(outcome).or_default() += 1;
     }
+
+    /// In one line.
+    fn summary(&self) -> String {
+        let of = |outcome: &str| self.outcomes.get(outcome).copied().unwrap_or(0);
+        let (refused, indexed, pictures) = (of("not indexed"), of("indexed"), of("200"));
+        let answers: usize = self.outcomes.values().sum::<usize>() - refused - indexed;
+        format!(
+            "{refused} files refused with a reason, {indexed} indexed; of {answers} thumbs asked for {pictures} are \
+             pictures, {} errors that say why; faults {}",
+            answers - pictures,
+            self.faults.len(),
+        )
+    }
 }
 
 fn span(n: usize) -> (i64, i64) {
@@ -157,6 +170,8 @@ async fn hostile_files_are_errors_or_pictures() {
 
     let mut tally = Tally::default();
     let (mut settled, mut most) = (0, Most::default());
+    most.look(origin);
+    let before = most.origin_bytes;
     for (batch_n, batch) in files.chunks(BATCH).enumerate() {
         one_batch(&stills, &camera, batch_n * BATCH, batch, &mut tally).await;
         most.look(origin);
@@ -166,16 +181,20 @@ async fn hostile_files_are_errors_or_pictures() {
     }
     let metrics = stills.metrics().await;
     let counted = |name| metrics.sum(name, &[]);
+    let after = procfs::tree(origin).first().map_or(0, |process| process.resident_bytes);
     eprintln!(
-        "{count} files: {:#?}\ncrashes {}, deadlines {}, the slowest answer {:?}\nresident: origin {} after a quarter, {} at \
-         most; decoders {} at most",
+        "{count} files: {:#?}\n{}\ncrashes {}, deadlines {}, the slowest answer {:?}\n\
+         resident MiB: the server {} before, {} after a quarter, {} at most, {} after; a decoder {} at most",
         tally.outcomes,
+        tally.summary(),
         counted("stills_decoder_crashes_total"),
         counted("stills_decoder_deadlines_total"),
         tally.slowest,
-        settled,
-        most.origin_bytes,
-        most.decoder_bytes,
+        before >> 20,
+        settled >> 20,
+        most.origin_bytes >> 20,
+        after >> 20,
+        most.decoder_bytes >> 20,
     );
     assert!(tally.faults.is_empty(), "{} faults:\n{}", tally.faults.len(), tally.faults.join("\n"));
     assert!(stills.origin().is_running(), "the server still runs");
