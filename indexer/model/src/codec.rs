@@ -65,6 +65,15 @@ impl Writer {
         self.bytes(value.as_bytes())
     }
 
+    /// A text that is often a UUID: 0 and its 16 bytes where it is one as it is usually written (8-4-4-4-12 digits, in
+    /// lower case), else the length plus one, then UTF-8.
+    pub fn name(&mut self, value: &str) -> &mut Self {
+        match parse_uuid(value) {
+            Some(uuid) => self.byte(0).raw(&uuid),
+            None => self.unsigned(value.len() as u64 + 1).raw(value.as_bytes()),
+        }
+    }
+
     /// A presence byte, then the text.
     pub fn optional_text(&mut self, value: Option<&str>) -> &mut Self {
         match value {
@@ -163,6 +172,17 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Malformed("text"))
     }
 
+    /// What [`Writer::name`] wrote.
+    pub fn name(&mut self) -> Result<Box<str>, Malformed> {
+        match self.unsigned()?.checked_sub(1) {
+            None => Ok(show_uuid(self.array()?)),
+            Some(len) => {
+                let bytes = self.raw(usize::try_from(len).map_err(|_| Malformed("length"))?)?;
+                std::str::from_utf8(bytes).map(Into::into).map_err(|_| Malformed("text"))
+            }
+        }
+    }
+
     /// A presence byte and perhaps a text.
     pub fn optional_text(&mut self) -> Result<Option<&'a str>, Malformed> {
         Ok(if self.flag()? { Some(self.text()?) } else { None })
@@ -198,6 +218,40 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Where hyphens stand in a UUID's text.
+const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let text = text.as_bytes();
+    if text.len() != 36 || HYPHENS.iter().any(|at| text[*at] != b'-') {
+        return None;
+    }
+    let mut digits = text.iter().filter(|byte| **byte != b'-');
+    let mut digit = || {
+        let digit = digits.next()?;
+        DIGITS.iter().position(|known| known == digit).and_then(|value| u8::try_from(value).ok())
+    };
+    let mut uuid = [0; 16];
+    for byte in &mut uuid {
+        *byte = digit()? << 4 | digit()?;
+    }
+    Some(uuid)
+}
+
+fn show_uuid(uuid: [u8; 16]) -> Box<str> {
+    let mut text = String::with_capacity(36);
+    for byte in uuid {
+        if HYPHENS.contains(&text.len()) {
+            text.push('-');
+        }
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(DIGITS[usize::from(digit)]));
+        }
+    }
+    text.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,6 +280,40 @@ mod tests {
             let _ = reader.text().map(str::len);
             let _ = reader.signed();
             let _ = reader.bytes().map(<[u8]>::len);
+        }
+    }
+
+    #[test]
+    fn names() {
+        let check = |text: &str, len: usize| {
+            let mut w = Writer::new();
+            w.name(text);
+            let bytes = w.finish();
+            let mut r = Reader::new(&bytes);
+            assert_eq!(r.name().as_deref(), Ok(text));
+            assert_eq!((r.end(), bytes.len()), (Ok(()), len), "{text:?}");
+        };
+        check("", 1);
+        check("r-000123", 9);
+        check("0d1f9bd4-3a5b-4c6d-8e7f-a0b1c2d3e4f5", 17);
+        check("00000000-0000-0000-0000-000000000000", 17);
+        // As long, and something else.
+        check("0D1f9bd4-3a5b-4c6d-8e7f-a0b1c2d3e4f5", 37);
+        check("0g1f9bd4-3a5b-4c6d-8e7f-a0b1c2d3e4f5", 37);
+        check("0d1f9bd4a3a5b-4c6d-8e7f-a0b1c2d3e4f5", 37);
+        check("0d1f9bd4-3a5b-4c6d-8e7f-a0b1-2d3e4f5", 37);
+        check("------------------------------------", 37);
+    }
+
+    proptest! {
+        #[test]
+        fn all_names_survive(text: String, uuid in "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", bytes: Vec<u8>) {
+            for text in [text, uuid] {
+                let mut w = Writer::new();
+                w.name(&text);
+                prop_assert_eq!(Reader::new(&w.finish()).name(), Ok(text.into()));
+            }
+            let _ = Reader::new(&bytes).name();
         }
     }
 

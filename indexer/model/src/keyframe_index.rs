@@ -1,11 +1,13 @@
 //! The keyframe index of a recording: made once by a scan, read in pages of at most [`PAGE_LEN_MAX`] keyframes.
 //!
-//! Stored form of a page, version 1: version, count of configurations and their ids, count of keyframes, then
-//! per keyframe, delta-coded against the one before: instant, configuration, ranges (offset against the end of
-//! the range before), bytes to the next keyframe. A keyframe of a usual camera takes 8 to 12 bytes.
+//! Form on the decoder's socket and, since version 2, in the journal: count of configurations and each one's stored
+//! form, count of runs and each one as in a page's stored form, duration, resume state. Version 1, which the journal may
+//! still hold, has whole pages in place of the runs. Neither names itself: who stores the form says which it is.
 
 use crate::codec::{Malformed, Reader, Writer};
-use crate::keyframe::{ByteRange, ConfigId, DecoderConfig, Keyframe};
+use crate::keyframe::{ConfigId, DecoderConfig, Keyframe};
+pub use crate::keyframe_page::KeyframePage;
+use crate::keyframe_page::{read_run, write_run};
 
 /// Keyframes in one page: with the usual 2 s between keyframes a page is four minutes and about one KiB.
 pub const PAGE_LEN_MAX: usize = 128;
@@ -18,6 +20,10 @@ pub const CONFIGS_MAX: usize = 2048;
 
 /// Keyframes that one recording may have: a day of 23 pictures a second that are all keyframes.
 pub const KEYFRAMES_MAX: usize = 2_000_000;
+
+/// Ranges that one recording may have: a day of gradual refresh in 60 pictures a second, with room to spare. Equal ones
+/// take next to no bytes, so it is this that bounds what an index takes in memory, to some 400 MB with its keyframes.
+pub const INDEX_RANGES_MAX: usize = 8_000_000;
 
 /// All keyframes of a recording, in order of their instants, as a scan returns them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,17 +38,6 @@ pub struct KeyframeIndex {
     pub resume: Vec<u8>,
 }
 
-/// A run of keyframes as it is stored.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KeyframePage {
-    /// The configurations that [`Keyframe::config`] points at in this page.
-    pub configs: Vec<ConfigId>,
-    /// At most [`PAGE_LEN_MAX`], sorted by `at_ms`.
-    pub keyframes: Vec<Keyframe>,
-}
-
-const VERSION: u8 = 1;
-
 impl KeyframeIndex {
     /// Cuts the index into pages; the configurations are stored beside them under their ids.
     pub fn pages(&self) -> Vec<KeyframePage> {
@@ -50,138 +45,95 @@ impl KeyframeIndex {
         self.keyframes.chunks(PAGE_LEN_MAX).map(|run| KeyframePage::new(run, &ids)).collect()
     }
 
-    /// The form on the decoder's socket.
+    /// The form, version 2.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.unsigned(self.configs.len() as u64);
         for config in &self.configs {
             w.bytes(&config.encode());
         }
-        let pages = self.pages();
-        w.unsigned(pages.len() as u64);
-        for page in pages {
-            w.bytes(&page.encode());
-        }
+        let runs = self.keyframes.chunks(PAGE_LEN_MAX);
+        w.unsigned(runs.len() as u64);
+        runs.for_each(|run| write_run(&mut w, run));
         w.signed(self.duration_ms).bytes(&self.resume);
         w.finish()
     }
 
     /// Reads the form of [`Self::encode`]. The sender is not trusted: order and references are checked.
+    ///
+    /// # Errors
+    /// When the bytes are not such a form.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
-        let mut index = Self::default();
-        let n_configs = r.unsigned()?;
-        if n_configs > CONFIGS_MAX as u64 {
-            return Err(Malformed("count of configurations"));
+        let mut index = Self { configs: read_configs(&mut r)?, ..Self::default() };
+        let mut n_ranges = 0;
+        for _ in 0..r.unsigned()? {
+            let run = read_run(&mut r, index.configs.len())?;
+            n_ranges += run.iter().map(|keyframe| keyframe.ranges.len()).sum::<usize>();
+            if n_ranges > INDEX_RANGES_MAX {
+                return Err(Malformed("count of ranges"));
+            }
+            index.extend(run)?;
         }
-        for _ in 0..n_configs {
-            index.configs.push(DecoderConfig::decode(r.bytes()?)?);
-        }
+        index.read_rest(r)
+    }
+
+    /// Reads the form of version 1.
+    ///
+    /// # Errors
+    /// When the bytes are not such a form.
+    pub fn decode_1(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        let mut index = Self { configs: read_configs(&mut r)?, ..Self::default() };
         let ids: Vec<ConfigId> = index.configs.iter().map(DecoderConfig::id).collect();
         for _ in 0..r.unsigned()? {
             let page = KeyframePage::decode(r.bytes()?)?;
-            if index.keyframes.len() + page.keyframes.len() > KEYFRAMES_MAX {
-                return Err(Malformed("count of keyframes"));
-            }
             // Looked up once per page: a hostile index must not cost keyframes times configurations.
             let place = |id| ids.iter().position(|known| known == id).and_then(|place| u16::try_from(place).ok());
             let places: Option<Vec<u16>> = page.configs.iter().map(place).collect();
             let places = places.ok_or(Malformed("configuration"))?;
-            for mut keyframe in page.keyframes {
+            let mut run = page.keyframes;
+            for keyframe in &mut run {
                 keyframe.config = places[usize::from(keyframe.config)];
-                if index.keyframes.last().is_some_and(|last| last.at_ms >= keyframe.at_ms) {
-                    return Err(Malformed("order of keyframes"));
-                }
-                index.keyframes.push(keyframe);
             }
+            index.extend(run)?;
         }
-        index.duration_ms = r.signed()?;
-        index.resume = r.bytes()?.to_vec();
+        index.read_rest(r)
+    }
+
+    fn extend(&mut self, run: Vec<Keyframe>) -> Result<(), Malformed> {
+        if self.keyframes.len() + run.len() > KEYFRAMES_MAX {
+            return Err(Malformed("count of keyframes"));
+        }
+        let instants = self.keyframes.last().into_iter().chain(&run).map(|keyframe| keyframe.at_ms);
+        if !instants.is_sorted_by(|a, b| a < b) {
+            return Err(Malformed("order of keyframes"));
+        }
+        self.keyframes.extend(run);
+        Ok(())
+    }
+
+    fn read_rest(mut self, mut r: Reader<'_>) -> Result<Self, Malformed> {
+        self.duration_ms = r.signed()?;
+        self.resume = r.bytes()?.to_vec();
         r.end()?;
-        Ok(index)
+        Ok(self)
     }
 }
 
-impl KeyframePage {
-    fn new(run: &[Keyframe], ids: &[ConfigId]) -> Self {
-        let mut page = Self::default();
-        for keyframe in run {
-            let id = ids[usize::from(keyframe.config)];
-            let place = page.configs.iter().position(|known| *known == id).unwrap_or_else(|| {
-                page.configs.push(id);
-                page.configs.len() - 1
-            });
-            // A page has at most 128 configurations, one per keyframe.
-            page.keyframes.push(Keyframe { config: u16::try_from(place).unwrap_or(0), ..keyframe.clone() });
-        }
-        page
+fn read_configs(r: &mut Reader<'_>) -> Result<Vec<DecoderConfig>, Malformed> {
+    let n_configs = r.unsigned()?;
+    if n_configs > CONFIGS_MAX as u64 {
+        return Err(Malformed("count of configurations"));
     }
-
-    /// The stored form.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut w = Writer::new();
-        w.byte(VERSION).unsigned(self.configs.len() as u64);
-        for id in &self.configs {
-            w.raw(&id.0);
-        }
-        w.unsigned(self.keyframes.len() as u64);
-        let (mut at_ms, mut offset) = (0i64, 0u64);
-        for keyframe in &self.keyframes {
-            w.signed(keyframe.at_ms.wrapping_sub(at_ms)).unsigned(keyframe.config.into());
-            w.unsigned(keyframe.ranges.len() as u64);
-            for range in &keyframe.ranges {
-                w.signed(range.offset.wrapping_sub(offset).cast_signed()).unsigned(range.len.into());
-                offset = range.end();
-            }
-            w.unsigned(keyframe.gop_bytes);
-            at_ms = keyframe.at_ms;
-        }
-        w.finish()
-    }
-
-    /// Reads the stored form.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut r = Reader::new(bytes);
-        if r.byte()? != VERSION {
-            return Err(Malformed("keyframe page version"));
-        }
-        let mut page = Self::default();
-        for _ in 0..r.unsigned()? {
-            page.configs.push(ConfigId(r.array()?));
-        }
-        let count = r.unsigned()?;
-        if count > PAGE_LEN_MAX as u64 {
-            return Err(Malformed("keyframe page length"));
-        }
-        let (mut at_ms, mut offset) = (0i64, 0u64);
-        for _ in 0..count {
-            at_ms = at_ms.wrapping_add(r.signed()?);
-            let config = r.unsigned_16()?;
-            if usize::from(config) >= page.configs.len() {
-                return Err(Malformed("configuration"));
-            }
-            let n_ranges = r.unsigned()?;
-            if n_ranges > RANGES_MAX as u64 {
-                return Err(Malformed("count of ranges"));
-            }
-            let mut ranges = Vec::new();
-            for _ in 0..n_ranges {
-                let range =
-                    ByteRange { offset: offset.wrapping_add(r.signed()?.cast_unsigned()), len: r.unsigned_32()? };
-                offset = range.end();
-                ranges.push(range);
-            }
-            page.keyframes.push(Keyframe { at_ms, config, ranges, gop_bytes: r.unsigned()? });
-        }
-        r.end()?;
-        Ok(page)
-    }
+    (0..n_configs).map(|_| DecoderConfig::decode(r.bytes()?)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::keyframe::{Codec, Orientation, Packaging};
+    use crate::keyframe_page::tests::any_keyframe;
     use proptest::prelude::*;
 
     fn config(n: u8) -> DecoderConfig {
@@ -196,18 +148,30 @@ mod tests {
     }
 
     fn keyframes() -> impl Strategy<Value = Vec<Keyframe>> {
-        let ranges = prop::collection::vec((0u64..1 << 50, any::<u32>()), 1..4);
-        let one = (1i64..100_000, 0u16..3, ranges, any::<u64>());
-        prop::collection::vec(one, 0..400).prop_map(|raw| {
+        prop::collection::vec((1i64..100_000, any_keyframe(3)), 0..400).prop_map(|raw| {
             let mut at_ms = -50;
             raw.into_iter()
-                .map(|(step, config, ranges, gop_bytes)| {
+                .map(|(step, keyframe)| {
                     at_ms += step;
-                    let ranges = ranges.into_iter().map(|(offset, len)| ByteRange { offset, len }).collect();
-                    Keyframe { at_ms, config, ranges, gop_bytes }
+                    Keyframe { at_ms, ..keyframe }
                 })
                 .collect()
         })
+    }
+
+    fn encode_1(index: &KeyframeIndex) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.unsigned(index.configs.len() as u64);
+        for config in &index.configs {
+            w.bytes(&config.encode());
+        }
+        let pages = index.pages();
+        w.unsigned(pages.len() as u64);
+        for page in pages {
+            w.bytes(&page.encode());
+        }
+        w.signed(index.duration_ms).bytes(&index.resume);
+        w.finish()
     }
 
     proptest! {
@@ -215,26 +179,37 @@ mod tests {
         fn indexes_survive_the_socket(keyframes in keyframes(), duration_ms: i64, resume: Vec<u8>) {
             let configs = (0..3).map(config).collect();
             let index = KeyframeIndex { configs, keyframes, duration_ms, resume };
-            prop_assert_eq!(KeyframeIndex::decode(&index.encode()), Ok(index));
+            prop_assert_eq!(KeyframeIndex::decode(&index.encode()), Ok(index.clone()));
+            prop_assert_eq!(KeyframeIndex::decode_1(&encode_1(&index)), Ok(index));
         }
 
         #[test]
         fn garbage_never_panics(bytes: Vec<u8>) {
-            let _ = KeyframePage::decode(&bytes);
             let _ = KeyframeIndex::decode(&bytes);
+            let _ = KeyframeIndex::decode_1(&bytes);
         }
     }
 
     #[test]
-    fn a_usual_keyframe_takes_few_bytes() {
-        let keyframes = (0..30).map(|n| Keyframe {
-            at_ms: n * 2000,
-            config: 0,
-            ranges: vec![ByteRange { offset: n.cast_unsigned() * 1_000_000, len: 188_000 }],
-            gop_bytes: 1_000_000,
-        });
-        let index = KeyframeIndex { configs: vec![config(0)], keyframes: keyframes.collect(), ..Default::default() };
-        let len: usize = index.pages().iter().map(|page| page.encode().len()).sum();
-        assert!(len <= 30 * 14 + 20, "{len} bytes");
+    fn what_a_scan_cannot_give_is_refused() {
+        let check = |keyframes: Vec<Keyframe>, n_configs: u8, what: &'static str| {
+            let configs = (0..n_configs).map(config).collect();
+            let index = KeyframeIndex { configs, keyframes, ..KeyframeIndex::default() };
+            assert_eq!(KeyframeIndex::decode(&index.encode()), Err(Malformed(what)));
+        };
+        let keyframe = |at_ms| Keyframe { at_ms, config: 0, ranges: vec![], gop_bytes: 0 };
+        check(vec![keyframe(1), keyframe(1)], 1, "order of keyframes");
+        check((0..=128).map(|n| keyframe(n.min(127))).collect(), 1, "order of keyframes");
+        check(vec![keyframe(1)], 0, "configuration");
+        // A few hundred kilobytes that would take gigabytes.
+        let mut w = Writer::new();
+        let ranges = vec![crate::keyframe::ByteRange { offset: 0, len: 0 }; RANGES_MAX];
+        for n in 0..980 {
+            let keyframe = |at_ms: i64| Keyframe { ranges: ranges.clone(), ..keyframe(n * 128 + at_ms) };
+            write_run(&mut w, &(0..128).map(keyframe).collect::<Vec<_>>());
+        }
+        let (runs, mut whole) = (w.finish(), Writer::new());
+        whole.unsigned(1).bytes(&config(0).encode()).unsigned(980).raw(&runs).signed(0).bytes(&[]);
+        assert_eq!(KeyframeIndex::decode(&whole.finish()), Err(Malformed("count of ranges")));
     }
 }

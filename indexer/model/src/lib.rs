@@ -7,6 +7,7 @@
 //! Reading order: ids and time, events, recordings and coverage, keyframes and the frame rule, thumbs, wire.
 
 pub mod codec;
+pub mod column;
 pub mod id;
 pub mod time;
 
@@ -17,6 +18,7 @@ pub mod grid;
 
 pub mod keyframe;
 pub mod keyframe_index;
+mod keyframe_page;
 
 pub mod rendition;
 pub mod thumb;

@@ -25,7 +25,7 @@ use crate::keyframe_index::KeyframeIndex;
 use crate::rendition::Rendition;
 
 /// What both ends send first; another build is refused by it.
-pub const PROTOCOL: &[u8; 8] = b"stills03";
+pub const PROTOCOL: &[u8; 8] = b"stills04";
 
 /// The largest message: a whole keyframe of 8K intra video with room to spare.
 pub const MESSAGE_LEN_MAX: usize = 64 * 1024 * 1024;

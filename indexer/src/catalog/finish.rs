@@ -1,7 +1,8 @@
 //! A finished scan becomes keyframe pages, coverage and a state. Idempotent: the journal replays it.
 //!
-//! Stored form of [`Finished`] (a journal entry), version 1: timeline, recording id, start, order of the event
-//! that was scanned, media length, digest of the head, whether it is complete, the index as on the decoder's socket.
+//! Stored form of [`Finished`] (a journal entry), version 2: version, packed order of the event that was scanned,
+//! timeline, recording id, start, media length, digest of the head, whether it is complete, the index as on the decoder's
+//! socket. Version 1, still read: version, timeline, recording id, start, order, and so on; the index in its version 1.
 
 use std::collections::BTreeSet;
 
@@ -40,33 +41,38 @@ pub struct Finished {
     pub index: KeyframeIndex,
 }
 
+const VERSION: u8 = 2;
+
 impl Finished {
     /// The stored form.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.byte(1);
+        w.byte(VERSION);
+        // As an event has it.
+        self.order.write_packed(&mut w);
         self.timeline.write(&mut w);
         w.text(self.recording.as_str()).signed(self.start.as_ms());
-        self.order.write(&mut w);
         w.unsigned(self.media_len).raw(&self.head).byte(u8::from(self.is_complete)).raw(&self.index.encode());
         w.finish()
     }
 
-    /// Reads the stored form.
+    /// Reads the stored form of this version and all earlier ones.
     ///
     /// # Errors
     /// When the bytes are not such a form.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
-        if r.byte()? != 1 {
+        let version = r.byte()?;
+        if !(1..=VERSION).contains(&version) {
             return Err(Malformed("finished version"));
         }
+        let packed = if version > 1 { Some(EventOrder::read_packed(&mut r)?) } else { None };
         let timeline = Timeline::read(&mut r)?;
         let recording = r.text()?.parse().map_err(|_| Malformed("recording id"))?;
         let start = Timestamp::from_ms(r.signed()?);
-        let order = EventOrder::read(&mut r)?;
+        let order = packed.map_or_else(|| EventOrder::read(&mut r), Ok)?;
         let (media_len, head, is_complete) = (r.unsigned()?, r.array()?, r.flag()?);
-        let index = KeyframeIndex::decode(r.rest())?;
+        let index = if version == 1 { KeyframeIndex::decode_1(r.rest())? } else { KeyframeIndex::decode(r.rest())? };
         Ok(Self { timeline, recording, start, order, media_len, head, is_complete, index })
     }
 }
@@ -275,5 +281,53 @@ impl Catalog {
         }
         let new = Row { to_prerender: false, ..old.clone() };
         self.settle_one(timeline, recording, old, new, now).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stills_model::id::{DeviceId, UserId};
+    use stills_model::keyframe::{ByteRange, Codec, DecoderConfig, Keyframe, Orientation, Packaging};
+
+    #[test]
+    fn version_1_is_read() {
+        let config = DecoderConfig {
+            codec: Codec::H264,
+            packaging: Packaging::Samples { prefix: vec![] },
+            extradata: vec![1],
+            size: (16, 16),
+            sample_aspect: (0, 0),
+            orientation: Orientation::default(),
+        };
+        // A page of one keyframe at 0, of 9 bytes at 48, 100 bytes before the next.
+        let page = [&[1, 1][..], &config.id().0, &[1, 0, 0, 1, 96, 9, 100]].concat();
+        let mut w = Writer::new();
+        w.byte(1).raw(&[1; 12]).raw(&[2; 12]).text("r").signed(5).signed(6).text("/source").text("id");
+        w.unsigned(1000).raw(&[3; 16]).byte(1);
+        w.unsigned(1).bytes(&config.encode()).unsigned(1).bytes(&page).signed(60_000).bytes(&[]);
+        let finished = Finished {
+            timeline: Timeline { user: UserId::from_bytes([1; 12]), device: DeviceId::from_bytes([2; 12]) },
+            recording: "r".parse().expect("an id"),
+            start: Timestamp::from_ms(5),
+            order: EventOrder { time_ns: 6, source: "/source".into(), id: "id".into() },
+            media_len: 1000,
+            head: [3; 16],
+            is_complete: true,
+            index: KeyframeIndex {
+                configs: vec![config],
+                keyframes: vec![Keyframe {
+                    at_ms: 0,
+                    config: 0,
+                    ranges: vec![ByteRange { offset: 48, len: 9 }],
+                    gop_bytes: 100,
+                }],
+                duration_ms: 60_000,
+                resume: vec![],
+            },
+        };
+        assert_eq!(Finished::decode(&w.finish()).as_ref(), Ok(&finished));
+        assert_eq!(Finished::decode(&finished.encode()).as_ref(), Ok(&finished));
+        assert_eq!(Finished::decode(&[3]), Err(Malformed("finished version")));
     }
 }
