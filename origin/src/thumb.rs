@@ -60,6 +60,7 @@ pub(crate) async fn get(app: &App, parts: &Parts, path: &ThumbPath) -> Result<Re
         return Ok(headers(app, Reply::not_modified(), &identity, &located, etag, ages));
     }
     let picture = app.engine.thumbs.picture(&located, ask.rendition, Class::Interactive).await?;
+    let ages = if picture.origin == Origin::Earlier { ages.about_to_change() } else { ages };
     let reply = Reply::ok("image/jpeg", picture.body.clone()).with(CACHE_STATUS, cache_status(&picture));
     let mut reply = headers(app, reply, &identity, &located, picture.etag, ages);
     if app.config().http.server_timing {
@@ -70,7 +71,7 @@ pub(crate) async fn get(app: &App, parts: &Parts, path: &ThumbPath) -> Result<Re
 
 fn cache_status(picture: &Picture) -> &'static str {
     match picture.origin {
-        Origin::Hot | Origin::Disk => "stills; hit",
+        Origin::Hot | Origin::Disk | Origin::Earlier => "stills; hit",
         Origin::Rendered => "stills; fwd=miss; stored",
     }
 }
@@ -89,6 +90,14 @@ struct Ages {
     nginx_s: i64,
     /// The URL names this very picture.
     is_immutable: bool,
+}
+
+impl Ages {
+    /// Of a picture that is being replaced.
+    fn about_to_change(self) -> Self {
+        let (client_s, nginx_s) = (self.client_s.min(SHORT_AGE_S), self.nginx_s.min(SHORT_AGE_S));
+        Self { client_s, nginx_s, is_immutable: false }
+    }
 }
 
 async fn ages(app: &App, parts: &Parts, path: &ThumbPath, located: &Located, etag: ETag) -> Result<Ages, Problem> {

@@ -97,6 +97,13 @@ impl ThumbKey {
         Ok(key)
     }
 
+    /// The same picture by the render version before this one, which may still be stored.
+    #[must_use]
+    pub fn earlier(&self) -> Option<Self> {
+        let version = self.version.checked_sub(1).filter(|version| *version > 0)?;
+        Some(Self { version, ..*self })
+    }
+
     /// The strong entity tag, without its quotes: 24 hexadecimal digits.
     pub fn etag(&self) -> ETag {
         let digest = Sha256::digest(self.encode());

@@ -97,9 +97,9 @@ fn replay_all(
     let mut purge = Vec::new();
     tally.begin("the journal, events and then results (bytes)", journal.stats().bytes.saturating_mul(2));
     // Results say nothing before the event they belong to is there, and files are not in the order of events. Both
-    // lie with the day of the recording.
-    let days = journal.days();
-    for (day, kind) in days.into_iter().flat_map(|day| [(day, entry_kind::EVENT), (day, entry_kind::FINISHED)]) {
+    // lie with the day of the recording; people ask for the latest days first.
+    let days = journal.days().into_iter().rev();
+    for (day, kind) in days.flat_map(|day| [(day, entry_kind::EVENT), (day, entry_kind::FINISHED)]) {
         let mut failed: Option<CatalogError> = None;
         let report = journal.replay(
             |file| if file.day == day { applied.get(file).copied().unwrap_or(0) } else { u64::MAX },

@@ -28,6 +28,7 @@ use stills_model::rendition::Rendition;
 use stills_model::thumb::{ETag, MediaId, RENDER_VERSION, ThumbKey};
 use stills_model::time::{Span, Timestamp};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 use crate::cache::{CacheError, DiskCache};
 use crate::catalog::{Catalog, CatalogError, Located, Missing};
@@ -49,6 +50,9 @@ const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Punching out the pictures of some media, of which there may be thousands.
 const PURGE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Pictures of an earlier render version that are replaced at once.
+const REPLACED_AT_ONCE: usize = 4;
 
 /// Media whose pictures are punched out in one call.
 const PURGED_PER_CALL: usize = 512;
@@ -95,6 +99,8 @@ pub enum Origin {
     Hot,
     /// The disk cache.
     Disk,
+    /// The disk cache, by the render version before this one: it is about to be replaced.
+    Earlier,
     /// It was rendered for this request, or for another one at the same time.
     Rendered,
 }
@@ -146,6 +152,8 @@ struct Inner {
     faults: FaultMemory,
     flights: Flights<ThumbKey>,
     posters: Posters,
+    /// Pictures of an earlier render version that are replaced at once.
+    replacing: Arc<Semaphore>,
 }
 
 /// What a look at the store found.
@@ -175,6 +183,7 @@ impl Thumbs {
             faults: FaultMemory::new(),
             flights: Flights::default(),
             posters: Posters::new(),
+            replacing: Arc::new(Semaphore::new(REPLACED_AT_ONCE)),
         }))
     }
 
@@ -244,7 +253,12 @@ impl Thumbs {
     pub async fn picture(&self, located: &Located, rendition: Rendition, class: Class) -> Result<Picture, ThumbError> {
         let key = key_of(located, rendition);
         let (plan, as_of) = match self.seek(key, located).await? {
-            Sought::Stored(picture) => return Ok(picture),
+            Sought::Stored(picture) => {
+                if picture.origin == Origin::Earlier {
+                    self.replace(located, rendition);
+                }
+                return Ok(picture);
+            }
             Sought::Missing { plan, as_of } => (plan, as_of),
         };
         if let Some(fault) = self.0.faults.remembered(&key) {
@@ -286,21 +300,40 @@ impl Thumbs {
         let look = move || {
             let as_of = cache.as_ref().map_or(0, |cache| cache.n_puts());
             // A cache that cannot answer costs a render, never an answer.
-            let body = cache.and_then(|cache| cache.get(&key).transpose()).transpose().unwrap_or_else(|error| {
+            let body = cache.as_ref().and_then(|cache| cache.get(&key).transpose());
+            let body = body.transpose().unwrap_or_else(|error| {
                 tracing::warn!(%error, "the disk cache cannot answer");
                 None
             });
-            match body {
-                Some(body) => Sought::Stored(Picture { body, etag, origin: Origin::Disk }),
+            if let Some(body) = body {
+                return Sought::Stored(Picture { body, etag, origin: Origin::Disk });
+            }
+            // Whatever is wrong with an earlier one, a render makes it right.
+            let earlier = key.earlier().zip(cache).and_then(|(key, cache)| Some((key, cache.get(&key).ok()??)));
+            match earlier {
+                Some((key, body)) => Sought::Stored(Picture { body, etag: key.etag(), origin: Origin::Earlier }),
                 None => Sought::Missing { plan: Plan::of(&catalog, &located), as_of },
             }
         };
         let sought = self.0.parts.threads.call(LOOKUP_DEADLINE, look).await?;
-        if let Sought::Stored(picture) = &sought {
+        if let Sought::Stored(picture @ Picture { origin: Origin::Disk, .. }) = &sought {
             self.0.hot.insert(key, picture.body.clone());
         }
         metrics.cache_request(CacheTier::Disk, matches!(sought, Sought::Stored(_)));
         Ok(sought)
+    }
+
+    /// Renders what an earlier render version has shown, beside everything else. When enough of that goes on already,
+    /// or decoders are busy, a later look does it.
+    fn replace(&self, located: &Located, rendition: Rendition) {
+        let Ok(turn) = Arc::clone(&self.0.replacing).try_acquire_owned() else { return };
+        let (this, located) = (self.clone(), located.clone());
+        tokio::spawn(async move {
+            if let Err(error) = this.ensure(&located, &[rendition]).await {
+                tracing::debug!(%error, "a picture of the render version before is not replaced yet");
+            }
+            drop(turn);
+        });
     }
 
     /// The picture that another flight stored after its caller had looked for it and before the caller's own flight
@@ -389,8 +422,10 @@ impl Thumbs {
             // What is listed must be servable in every rendition that is promised ahead of time.
             let mut stored: Option<BTreeSet<i64>> = None;
             for rendition in &renditions {
-                let of: BTreeSet<i64> =
-                    cache.stored(&timeline, &media, rendition, RENDER_VERSION)?.into_iter().collect();
+                let mut of = BTreeSet::new();
+                for version in (1..=RENDER_VERSION).rev().take(2) {
+                    of.extend(cache.stored(&timeline, &media, rendition, version)?);
+                }
                 stored = Some(stored.map_or(of.clone(), |all| all.intersection(&of).copied().collect()));
             }
             Ok::<_, CacheError>(stored.unwrap_or_default())

@@ -58,6 +58,16 @@ impl Site {
         Self { engine, dir }
     }
 
+    /// Stops it, does something to its data directory, and starts it again.
+    pub(crate) async fn stopped(self, change: impl FnOnce(&Path)) -> Self {
+        let Self { engine, dir } = self;
+        engine.stop().await;
+        change(&dir.path().join("data"));
+        let config = Config::load(Program::Indexer, Some(&dir.path().join("stills.toml")), []).expect("configuration");
+        let engine = Engine::start(&config, Clock::system(), "test").await.expect("engine");
+        Self { engine, dir }
+    }
+
     /// Where a recording's media lies.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join("media").join(TIMELINE.user.to_string()).join(name)
