@@ -13,6 +13,7 @@
 pub mod bucket;
 pub mod dice;
 pub mod event;
+pub mod faults;
 pub mod http;
 pub mod media_server;
 pub mod metrics;

@@ -50,6 +50,16 @@ impl Tmpfs {
         std::fs::remove_file(self.filler()).expect("the filler");
     }
 
+    /// Makes it read-only, or writable again. Nobody may have a file of it open for writing.
+    ///
+    /// # Panics
+    /// When somebody has.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        let options = if is_read_only { "remount,ro" } else { "remount,rw" };
+        let done = Command::new("mount").args(["-o", options]).arg(&self.0).output().expect("the program mount");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
     fn filler(&self) -> PathBuf {
         self.0.join("filler")
     }

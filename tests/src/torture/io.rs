@@ -3,8 +3,6 @@
 //!
 //! Only calls that are made on files: a fault in `read` or `write` would hit the runtime's own pipes and the sockets too.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use reqwest::Method;
@@ -12,6 +10,7 @@ use reqwest::Method;
 use super::{ANSWER_MAX, Acknowledged, Sent, WINDOW, announce, minute, send};
 use crate::footage::look;
 use crate::harness::dice::Dice;
+use crate::harness::faults::Faults;
 use crate::harness::stills::thumb;
 use crate::harness::{Camera, START, Search, Setup, Stills, event, wait};
 
@@ -29,13 +28,13 @@ const POINTS: [&str; 9] = [
 ];
 
 /// What they fail with: EIO, most often, and ENOSPC.
-const ERRORS: [u32; 3] = [5, 5, 28];
+const ERRORS: [i32; 3] = [5, 5, 28];
 
 /// How often, of a hundred.
 const CHANCES: [u32; 4] = [2, 20, 60, 100];
 
-/// Where libfiu takes its orders, beside the configuration.
-const CONTROL: &str = "fiu";
+/// A point of failure, how often of a hundred, the error's number.
+type Fault = (&'static str, u32, i32);
 
 /// Plays so many rounds. Returns how many events were refused: had there been none, nothing had failed.
 ///
@@ -48,16 +47,15 @@ pub async fn rounds(count: u32, seed: u64, mut each: impl FnMut(u32, &str)) -> u
         .set("cache.max_bytes", "\"4MiB\"")
         .set("cache.volume_bytes", "\"1MiB\"")
         .lay_out();
-    let control = home.path(CONTROL).display().to_string();
-    home.set_under(["fiu-run", "-x", "-f", &control].map(str::to_owned).to_vec());
+    let control = Faults::under(&mut home);
     let mut stills = Stills::start(home, false).await;
     let (footage, mut dice, mut acknowledged) = (minute(), Dice::new(seed), Acknowledged::default());
     let media = stills.place(&Camera::first(), &footage.path, "shared");
     let mut n_refused = 0;
     for round in 0..count {
         let faults = draw(&mut dice);
-        let what = format!("round {round}, {}", faults.join("; "));
-        let sent = disturbed(&mut stills, &media, round, &faults, &acknowledged, &mut dice).await;
+        let what = format!("round {round}, {faults:?}");
+        let sent = disturbed(&mut stills, &media, round, (&control, &faults), &acknowledged, &mut dice).await;
         let has_ended = !stills.origin().is_running();
         if has_ended {
             stills.start_again().await;
@@ -67,7 +65,7 @@ pub async fn rounds(count: u32, seed: u64, mut each: impl FnMut(u32, &str)) -> u
         acknowledged.check(&stills, 1000 * dice.roll(0, 59), &what).await;
         let counts = (acknowledged.there.len(), acknowledged.deleted.len());
         let end = if has_ended { ", ended and was started again" } else { "" };
-        each(round, &format!("{}: {counts:?}, {n_refused} refused so far{end}", faults.join("; ")));
+        each(round, &format!("{faults:?}: {counts:?}, {n_refused} refused so far{end}"));
         let surplus = acknowledged.there.len().saturating_sub(10);
         acknowledged.there.drain(..surplus);
         let surplus = acknowledged.deleted.len().saturating_sub(6);
@@ -81,15 +79,10 @@ pub async fn rounds(count: u32, seed: u64, mut each: impl FnMut(u32, &str)) -> u
     n_refused
 }
 
-/// One to three orders to libfiu.
-fn draw(dice: &mut Dice) -> Vec<String> {
+/// One to three of them.
+fn draw(dice: &mut Dice) -> Vec<Fault> {
     let mut pick = |n: usize| usize::try_from(dice.roll(0, i64::try_from(n).expect("few") - 1)).expect("an index");
-    (0..=pick(3))
-        .map(|_| {
-            let (point, error, chance) = (POINTS[pick(POINTS.len())], ERRORS[pick(3)], CHANCES[pick(4)]);
-            format!("enable_random name={point},probability={:.2},failinfo={error}", f64::from(chance) / 100.0)
-        })
-        .collect()
+    (0..=pick(3)).map(|_| (POINTS[pick(POINTS.len())], CHANCES[pick(4)], ERRORS[pick(3)])).collect()
 }
 
 /// A load, a part of it under faults, which are over when this returns.
@@ -97,7 +90,7 @@ async fn disturbed(
     stills: &mut Stills,
     media: &str,
     round: u32,
-    faults: &[String],
+    (control, faults): (&Faults, &[Fault]),
     known: &Acknowledged,
     dice: &mut Dice,
 ) -> Vec<Sent> {
@@ -106,8 +99,7 @@ async fn disturbed(
     let before = u32::try_from(dice.roll(0, 2)).expect("few");
     sent.extend((0..before).map(|n| announce(stills, &announced(n), media)));
     let process = stills.origin().id();
-    let control = stills.home().path(CONTROL);
-    order(&control, process, faults);
+    control.begin(process, faults);
     sent.extend((before..6).map(|n| announce(stills, &announced(n), media)));
     for camera in known.there.iter().rev().take(2) {
         sent.push(send(stills, camera, event::deleted(camera, "r-1")));
@@ -119,20 +111,9 @@ async fn disturbed(
     wait::until("some are answered", async || sent.iter().filter(|sent| sent.task.is_finished()).count() >= n_awaited)
         .await;
     if stills.origin().is_running() {
-        order(&control, process, &POINTS.map(|point| format!("disable name={point}")));
+        control.end(process, &POINTS);
     }
     sent
-}
-
-/// Gives libfiu orders.
-fn order(control: &Path, process: u32, orders: &[String]) {
-    let mut command = Command::new("fiu-ctrl");
-    command.arg("-f").arg(control);
-    for order in orders {
-        command.args(["-c", order]);
-    }
-    let done = command.arg(process.to_string()).output().expect("fiu-ctrl, which scripts/setup installs");
-    assert!(done.status.success(), "{done:?}");
 }
 
 /// Looks while calls fail: anything may be refused, and what is shown is right.

@@ -26,6 +26,7 @@ mod network_media;
 mod one_picture;
 mod operations;
 mod order;
+mod read_only_disk;
 mod retention;
 mod spellings;
 mod states;
