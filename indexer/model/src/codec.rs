@@ -90,6 +90,12 @@ impl Writer {
         }
     }
 
+    /// How many bytes were written.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// What was written.
     pub fn finish(self) -> Vec<u8> {
         self.0

@@ -60,6 +60,7 @@ struct Rounds {
 /// Compacts days with many files, and once a day those that have an entry which is over.
 fn compact(journal: &Journal, now: Timestamp, rounds: &mut Rounds) {
     let today = now.day();
+    journal.discard_retired();
     let mut days = BTreeSet::new();
     if rounds.looked_on != Some(today) {
         *rounds = Rounds { looked_on: Some(today), done: BTreeSet::new() };

@@ -38,7 +38,7 @@ pub(super) struct Request {
 #[derive(Debug)]
 pub(super) enum Command {
     Append(Request),
-    /// Let nothing more go to the day's files, and leave as many numbers behind them free. Answers their names.
+    /// Let nothing more go to the day's files, and leave twice as many numbers behind them free. Answers their names.
     Seal {
         day: Day,
         answer: oneshot::Sender<Vec<FileName>>,
@@ -375,7 +375,7 @@ impl Writer {
         let names: Vec<FileName> = lock(&self.shelf).range(all_of(day)).map(|(name, _)| *name).collect();
         if let Some(last) = names.last() {
             let free = u32::try_from(names.len()).unwrap_or(u32::MAX);
-            self.sealed.insert(day, last.sequence.saturating_add(free));
+            self.sealed.insert(day, last.sequence.saturating_add(free.saturating_mul(2)));
         }
         names
     }

@@ -2,7 +2,8 @@
 //! needed vanishes. Never writes to a file that anybody appends to.
 //!
 //! 1. The writer seals the day: what comes later goes to files with higher numbers than the new ones get.
-//! 2. The day's entries are copied, in their order, to unnamed files, each asked of the owner of its kind.
+//! 2. The day's entries are copied, in their order, to unnamed files, each asked of the owner of its kind. There they
+//!    stand in compressed runs.
 //! 3. Those are synced, then named one by one; the last one's name makes the batch valid (its header says which
 //!    numbers belong to it, and that every lower one is contained in it).
 //! 4. The old files are no longer replayed. They are deleted a while later, so that whoever copies the directory
@@ -14,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -22,11 +24,16 @@ use stills_model::time::Day;
 use tokio::sync::oneshot;
 
 use super::commit::Command;
-use super::file::{self, Batch, FIRST_ENTRY, FileName, Header, Scan, Step, read_header};
+use super::file::{self, Batch, FIRST_ENTRY, FileName, Form};
+use super::run::{Collector, Run};
+use super::walk::{Found, walk};
 use super::{Journal, JournalError, Shelved, lock};
 
-/// Of a day that still gets entries: so many files are joined.
+/// Of a day that still gets entries: so many files are joined, however short they are.
 const FILES_MAX: usize = 8;
+/// Of a day that still gets entries: with so many bytes its files are joined, if that is as much as is compressed
+/// already: each byte is rewritten a few times at most, and what is not compressed yet stays a small part of all.
+pub(super) const LATE_BYTES: u64 = 128 << 20;
 /// A day is settled when it ended this many days ago: its files are joined once more.
 const SETTLED_DAYS: i64 = 2;
 /// A settled day is rewritten when what came since is more than one in this many bytes of it.
@@ -82,14 +89,9 @@ impl Journal {
         for (name, shelved) in lock(&self.shelf).iter() {
             days.entry(name.day).or_default().push(*shelved);
         }
-        let is_due = |day: Day, files: &[Shelved]| {
-            let bytes = |compacted| files.iter().filter(|f| f.compacted == compacted).map(|f| f.len).sum::<u64>();
-            let is_settled = today.0.saturating_sub(day.0) >= SETTLED_DAYS;
-            let late_bytes = bytes(false);
-            let n_late = files.iter().filter(|file| !file.compacted).count();
-            n_late >= FILES_MAX || (is_settled && n_late > 0 && late_bytes >= bytes(true) / LATE_ONE_IN)
-        };
-        days.into_iter().find(|(day, files)| !skip.contains(day) && is_due(*day, files)).map(|(day, _)| day)
+        let is_settled = |day: Day| today.0.saturating_sub(day.0) >= SETTLED_DAYS;
+        let mut days = days.into_iter();
+        days.find(|(day, files)| !skip.contains(day) && is_due(files, is_settled(*day))).map(|(day, _)| day)
     }
 
     /// All days that have files.
@@ -108,7 +110,9 @@ impl Journal {
         self.send(Command::Seal { day, answer })?;
         let sources = answered.blocking_recv().map_err(|_| JournalError::Stopped)?;
         let mut done = Compacted { files_before: sources.len(), ..Compacted::default() };
-        let mut outputs = Outputs { journal: self, done: Vec::new(), open: None };
+        let failed = |error| JournalError::io("compact", &self.dir, error);
+        let run = Collector::new(self.config.run_bytes_max).map_err(failed)?;
+        let mut outputs = Outputs { journal: self, done: Vec::new(), open: None, run };
         self.crash_point(1)?;
         let copied = self.copy_needed(&sources, &mut outputs, &mut done);
         let named = match copied {
@@ -123,7 +127,7 @@ impl Journal {
             Ok(names) => names,
             Err(error) => {
                 outputs.discard();
-                return Err(JournalError::io("compact", &self.dir, error));
+                return Err(failed(error));
             }
         };
         self.crash_point(5)?;
@@ -138,13 +142,10 @@ impl Journal {
         let owners = self.owners.get();
         for name in sources {
             let Some(shelved) = lock(&self.shelf).get(name).copied() else { continue };
-            let file = File::open(self.dir.join(name.to_string()))?;
-            let Header::Known(marker, _) = read_header(&file)? else { return Ok(false) };
-            let (mut scan, mut offset) = (Scan::new(file, marker, shelved.len), FIRST_ENTRY);
-            loop {
-                match scan.step(offset)? {
-                    Step::Entry { kind, payload, end } => {
-                        offset = end;
+            let (file, mut is_whole) = (File::open(self.dir.join(name.to_string()))?, true);
+            walk(file, FIRST_ENTRY, shelved.len, |found| {
+                match found {
+                    Found::Entry { kind, payload, .. } => {
                         if owners.get(&kind).is_none_or(|is_needed| is_needed(name.day, payload)) {
                             outputs.append(kind, payload)?;
                             done.kept += 1;
@@ -152,11 +153,14 @@ impl Journal {
                             done.dropped += 1;
                         }
                     }
-                    Step::Damaged { .. } => return Ok(false),
+                    Found::Damaged { .. } => is_whole = false,
                     // What a crash interrupted was never acknowledged; of this run's files nothing may be torn.
-                    Step::Torn if shelved.current => return Ok(false),
-                    Step::Torn | Step::End => break,
+                    Found::Torn { .. } => is_whole = !shelved.current,
                 }
+                Ok(if is_whole { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
+            if !is_whole {
+                return Ok(false);
             }
         }
         Ok(true)
@@ -177,8 +181,9 @@ impl Journal {
         retired.extend(sources.iter().map(|name| (*name, Instant::now())));
     }
 
-    /// Deletes old files whose time to be copied is over. What cannot be deleted stays for the next time.
-    fn discard_retired(&self) {
+    /// Deletes old files whose time to be copied is over. What cannot be deleted stays for the next time. A compaction
+    /// does so too, but the last one for a while leaves files behind.
+    pub fn discard_retired(&self) {
         let grace = self.config.retired_grace;
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         retired.retain(|(name, since)| {
@@ -209,6 +214,16 @@ impl Journal {
     }
 }
 
+/// Whether the files of a day are worth joining.
+pub(super) fn is_due(files: &[Shelved], is_settled: bool) -> bool {
+    let bytes = |compacted| files.iter().filter(|file| file.compacted == compacted).map(|file| file.len).sum::<u64>();
+    let (late_bytes, compacted_bytes) = (bytes(false), bytes(true));
+    let n_late = files.iter().filter(|file| !file.compacted).count();
+    n_late >= FILES_MAX
+        || (late_bytes >= LATE_BYTES && late_bytes >= compacted_bytes)
+        || (is_settled && n_late > 0 && late_bytes >= compacted_bytes / LATE_ONE_IN)
+}
+
 /// A new file on its way.
 struct Output {
     file: File,
@@ -235,6 +250,7 @@ struct Outputs<'a> {
     journal: &'a Journal,
     done: Vec<Output>,
     open: Option<Output>,
+    run: Collector,
 }
 
 impl Outputs<'_> {
@@ -243,9 +259,13 @@ impl Outputs<'_> {
     }
 
     fn append(&mut self, kind: u8, payload: &[u8]) -> io::Result<()> {
-        let len = (file::ENTRY_HEADER_LEN + payload.len()) as u64;
-        let max = self.journal.config.file_bytes_max;
-        if self.open.as_ref().is_some_and(|output| output.end() > FIRST_ENTRY && output.end() + len > max) {
+        let full = self.run.push(kind, payload)?;
+        full.map_or(Ok(()), |run| self.append_run(&run))
+    }
+
+    /// Files are filled beyond the maximum, by a run at most: so there are not more of them than there were.
+    fn append_run(&mut self, run: &Run) -> io::Result<()> {
+        if self.open.as_ref().is_some_and(|output| output.end() >= self.journal.config.file_bytes_max) {
             self.close()?;
         }
         let output = match &mut self.open {
@@ -257,7 +277,7 @@ impl Outputs<'_> {
             }
         };
         let at = output.end();
-        file::encode_entry(&mut output.buffer, &output.marker, at, kind, payload);
+        file::encode_entry(&mut output.buffer, &output.marker, at, run.method, &run.bytes);
         if output.buffer.len() >= CHUNK_LEN {
             output.write()?;
         }
@@ -272,9 +292,12 @@ impl Outputs<'_> {
         Ok(())
     }
 
-    /// Syncs and names everything, the last one last. There are never more new files than old ones: both are
-    /// filled in order, and the new ones to the end.
+    /// Syncs and names everything, the last one last. The numbers that are free suffice by far: an entry takes fewer
+    /// bytes in a run than before, or six more where it is a run of its own, and all new files but the last are full.
     fn name(&mut self, sources: &[FileName]) -> io::Result<Vec<(FileName, u64)>> {
+        if let Some(run) = self.run.finish()? {
+            self.append_run(&run)?;
+        }
         self.close()?;
         let Some(source) = sources.last() else { return Ok(Vec::new()) };
         let first = source.sequence.saturating_add(1);
@@ -283,7 +306,7 @@ impl Outputs<'_> {
         let crash = |point| self.journal.crash_point(point).map_err(io::Error::other);
         crash(2)?;
         for output in &self.done {
-            file::write_header(&output.file, &output.marker, batch)?;
+            file::write_header(&output.file, Form::Runs, &output.marker, batch)?;
             output.file.sync_all()?;
         }
         crash(3)?;

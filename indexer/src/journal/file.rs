@@ -1,12 +1,15 @@
 //! The form of a journal file: names, header, entries, and the scan that finds entries again around damage.
 //! Reads and creates files; never appends to one and never deletes one.
 //!
-//! Form, version 1, all integers little-endian:
+//! Form, all integers little-endian:
 //!
 //! ```text
 //! at 0 and again at 4096   header: "STILLSJ\n", version u32, marker [8], batch [8], CRC-32C of these 28 bytes
 //! from 4128 on             entries: marker [8], payload length u32, kind u8, CRC-32C, payload
 //! ```
+//!
+//! Version 1: what is appended, entry by entry; earlier releases made such files by compaction too. Version 2: what a
+//! compaction makes; each entry is a run (`run`) of entries, its kind the run's method.
 //!
 //! The batch is zeros, or of a file that a compaction made the first and last number (u32 each) of all that it made:
 //! they contain every file of the day with a lower number, as soon as the last of them is there.
@@ -30,7 +33,6 @@ pub(super) const FIRST_ENTRY: u64 = SECOND_HEADER + HEADER_LEN as u64;
 pub(super) const ENTRY_HEADER_LEN: usize = 17;
 
 const MAGIC: &[u8; 8] = b"STILLSJ\n";
-const VERSION: u32 = 1;
 const HEADER_LEN: usize = 32;
 /// In another page than the first: the two are not lost together to one bad sector.
 const SECOND_HEADER: u64 = 4096;
@@ -84,11 +86,21 @@ pub(super) struct Batch {
     pub(super) last: u32,
 }
 
+/// What a file's entries are. The discriminant is the version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Form {
+    /// Entries as they were appended.
+    Entries = 1,
+    /// Runs of entries.
+    Runs = 2,
+}
+
 /// What a file's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Header {
-    /// A file of this version, with its marker and batch.
-    Known(Marker, Batch),
+    /// A file of a known version, with its marker and batch.
+    Known(Form, Marker, Batch),
     /// A file of a later version.
     Newer(u32),
     /// Neither copy is whole.
@@ -104,16 +116,16 @@ pub(super) fn create(path: &Path, preallocated: u64) -> io::Result<(File, Marker
         let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
         rustix::fs::fallocate(&file, flags, 0, preallocated)?;
     }
-    write_header(&file, &marker, Batch::default())?;
+    write_header(&file, Form::Entries, &marker, Batch::default())?;
     file.sync_all()?;
     Ok((file, marker))
 }
 
 /// Writes both copies of the header, not durably yet.
-pub(super) fn write_header(file: &File, marker: &Marker, batch: Batch) -> io::Result<()> {
+pub(super) fn write_header(file: &File, form: Form, marker: &Marker, batch: Batch) -> io::Result<()> {
     let mut header = Vec::with_capacity(HEADER_LEN);
     header.extend_from_slice(MAGIC);
-    header.extend_from_slice(&VERSION.to_le_bytes());
+    header.extend_from_slice(&(form as u32).to_le_bytes());
     header.extend_from_slice(marker);
     header.extend_from_slice(&batch.first.to_le_bytes());
     header.extend_from_slice(&batch.last.to_le_bytes());
@@ -137,12 +149,13 @@ pub(super) fn read_header(file: &File) -> io::Result<Header> {
         if !body.starts_with(MAGIC) || u32::from_le_bytes(*crc) != crc32c::crc32c(body) {
             continue;
         }
-        match u32::from_le_bytes(*version) {
-            VERSION => {
+        let version = u32::from_le_bytes(*version);
+        match [Form::Entries, Form::Runs].into_iter().find(|form| *form as u32 == version) {
+            Some(form) => {
                 let number = |at: usize| body[at..].first_chunk().map_or(0, |raw| u32::from_le_bytes(*raw));
-                return Ok(Header::Known(*marker, Batch { first: number(20), last: number(24) }));
+                return Ok(Header::Known(form, *marker, Batch { first: number(20), last: number(24) }));
             }
-            version => newer = Header::Newer(version),
+            None => newer = Header::Newer(version),
         }
     }
     Ok(newer)
@@ -295,8 +308,10 @@ mod tests {
         let (file, marker) = create(&temp.path().join("x"), 1 << 16).expect("file");
         let len = file.metadata().expect("metadata").len();
         assert_eq!(len, FIRST_ENTRY);
-        for (at, expected) in [(9, Header::Known(marker, Batch::default())), (SECOND_HEADER + 9, Header::Damaged)] {
-            assert_eq!(read_header(&file).expect("header"), Header::Known(marker, Batch::default()));
+        for (at, expected) in
+            [(9, Header::Known(Form::Entries, marker, Batch::default())), (SECOND_HEADER + 9, Header::Damaged)]
+        {
+            assert_eq!(read_header(&file).expect("header"), Header::Known(Form::Entries, marker, Batch::default()));
             file.write_all_at(&[7], at).expect("damage");
             assert_eq!(read_header(&file).expect("header"), expected);
         }
@@ -308,11 +323,11 @@ mod tests {
         let (file, _) = create(&temp.path().join("x"), 0).expect("file");
         let mut header = [0; 28];
         file.read_exact_at(&mut header, 0).expect("header");
-        header[8] = 2;
+        header[8] = 3;
         for at in [0, SECOND_HEADER] {
             file.write_all_at(&header, at).expect("version");
             file.write_all_at(&crc32c::crc32c(&header).to_le_bytes(), at + 28).expect("crc");
         }
-        assert_eq!(read_header(&file).expect("header"), Header::Newer(2));
+        assert_eq!(read_header(&file).expect("header"), Header::Newer(3));
     }
 }

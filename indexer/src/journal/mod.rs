@@ -7,8 +7,9 @@
 //!    (`file` has the form), syncs each touched file once, then answers all.
 //! 3. [`Journal::replay`] gives it back, at least once: what could not be acknowledged may be there too, and an
 //!    entry written again after a failed sync may be there twice. In one file, entries come as they were taken.
-//! 4. [`Journal::compact`] joins the files of a day and leaves out what nobody needs any more, which the owner of
-//!    each kind decides ([`Journal::set_owner`]); a day of which nothing is needed vanishes (`compact`).
+//! 4. [`Journal::compact`] joins the files of a day, compresses what is in them (`run`), and leaves out what nobody needs
+//!    any more, which the owner of each kind decides ([`Journal::set_owner`]); a day of which nothing is needed vanishes
+//!    (`compact`).
 //!
 //! Files of an earlier run are never written to: each run starts files of its own, so that what a crash left
 //! unclear stays at the end of a file, where `replay` cuts it off.
@@ -19,6 +20,8 @@ mod commit;
 mod compact;
 mod file;
 mod replay;
+mod run;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -54,6 +57,8 @@ pub struct JournalConfig {
     pub queued_bytes_max: u32,
     /// The size of the preallocated file that takes deletes on a full disk; 0: none.
     pub reserve_bytes: u64,
+    /// How much of a day's entries a compaction compresses together; at most a MiB counts.
+    pub run_bytes_max: u32,
     /// How long files stay that a compaction has replaced: longer than copying the directory takes.
     pub retired_grace: Duration,
 }
@@ -66,6 +71,7 @@ impl Default for JournalConfig {
             queued_max: 1024,
             queued_bytes_max: 64 << 20,
             reserve_bytes: 1 << 20,
+            run_bytes_max: run::RUN_BYTES_MAX,
             retired_grace: Duration::from_secs(3600),
         }
     }
@@ -149,7 +155,7 @@ pub enum JournalError {
         source: Arc<io::Error>,
     },
     /// A file was written by a later release.
-    #[error("{path} has format version {version}, written by a later release; this one knows version 1")]
+    #[error("{path} has format version {version}, written by a later release; this one knows versions 1 and 2")]
     Newer {
         /// The file.
         path: PathBuf,
@@ -241,7 +247,7 @@ impl Journal {
             let opened = File::open(&path).and_then(|file| Ok((read_header(&file)?, file.metadata()?.len())));
             let (header, len) = opened.map_err(|e| JournalError::io("read", &path, e))?;
             match header {
-                Header::Known(_, batch) => drop(batches.insert(name, Some(batch))),
+                Header::Known(_, _, batch) => drop(batches.insert(name, Some(batch))),
                 Header::Newer(version) => return Err(JournalError::Newer { path, version }),
                 Header::Damaged => {
                     report.unreadable.push(name);

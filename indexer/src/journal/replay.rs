@@ -6,7 +6,8 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::PoisonError;
 
-use super::file::{FIRST_ENTRY, FileName, Header, Scan, Step, read_header};
+use super::file::FileName;
+use super::walk::{Found, walk};
 use super::{Journal, JournalError, Position, Shelved, lock};
 
 /// How many damaged or torn stretches are listed; more are only counted.
@@ -84,30 +85,22 @@ impl Journal {
             return Ok(());
         }
         let file = File::open(self.dir.join(name.to_string()))?;
-        let Header::Known(marker, _) = read_header(&file)? else {
-            report.damage(Stretch { file: name, offset: 0, len: shelved.len });
-            return Ok(());
-        };
-        let mut scan = Scan::new(file, marker, shelved.len);
-        let mut offset = after.max(FIRST_ENTRY);
-        loop {
-            match scan.step(offset)? {
-                Step::Entry { kind, payload, end } => {
+        walk(file, after, shelved.len, |found| {
+            match found {
+                Found::Entry { kind, payload, after } => {
                     report.entries += 1;
-                    offset = end;
-                    if each(Position { file: name, end }, kind, payload).is_break() {
+                    if each(Position { file: name, end: after }, kind, payload).is_break() {
                         report.is_stopped = true;
-                        return Ok(());
+                        return Ok(ControlFlow::Break(()));
                     }
                 }
-                Step::Damaged { end } => {
-                    report.damage(Stretch { file: name, offset, len: end - offset });
-                    offset = end;
+                Found::Damaged { offset, end } => report.damage(Stretch { file: name, offset, len: end - offset }),
+                Found::Torn { offset } => {
+                    self.cut(Stretch { file: name, offset, len: shelved.len - offset }, report)?;
                 }
-                Step::Torn => return self.cut(Stretch { file: name, offset, len: shelved.len - offset }, report),
-                Step::End => return Ok(()),
             }
-        }
+            Ok(ControlFlow::Continue(()))
+        })
     }
 
     /// Cuts a torn tail off a file of an earlier run. A file of this run ends where its last durable entry ends, so

@@ -157,6 +157,7 @@ impl Pipeline {
         }
         let today = self.0.parts.clock.now().day();
         let journal = &self.0.parts.journal;
+        journal.discard_retired();
         let over: Vec<Day> = journal.days().into_iter().filter(|day| self.0.retention.is_day_over(*day)).collect();
         rounds.looked_through.retain(|day, _| over.contains(day));
         for day in over {

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 
+use super::super::compact::{LATE_BYTES, is_due};
+use super::super::file::{self, Batch, Form};
 use super::*;
 
 const KEPT: u8 = 1;
@@ -12,6 +14,7 @@ fn config() -> JournalConfig {
     JournalConfig {
         reserve_bytes: 0,
         file_bytes_max: FIRST_ENTRY + 300,
+        run_bytes_max: 100,
         retired_grace: Duration::ZERO,
         ..Default::default()
     }
@@ -211,4 +214,189 @@ fn a_copy_made_while_it_runs_has_all_that_was_durable() {
         is_done.store(true, Ordering::SeqCst);
         while seen.recv().is_ok() {}
     });
+}
+
+/// One file of day 7 that a compaction made, of runs of 40 entries or so; and its entries.
+fn runs_of_day_7(dir: &Path) -> (FileName, Vec<Entry>) {
+    let config = JournalConfig { reserve_bytes: 0, run_bytes_max: 1000, ..JournalConfig::default() };
+    let journal = open_with(dir, JournalConfig { retired_grace: Duration::ZERO, ..config });
+    let entries: Vec<Entry> = (0..200).map(|n| entry(7, KEPT, format!("entry {n} of day 7").as_bytes())).collect();
+    append(&journal, entries.clone()).expect("append");
+    journal.compact(Day(7)).expect("compacted");
+    (journal.files()[0].file, entries)
+}
+
+/// Of a file with runs: where each begins, and how many entries it has.
+fn starts(journal: &Journal) -> Vec<(u64, usize)> {
+    let mut starts: Vec<(u64, usize)> = vec![(FIRST_ENTRY, 0)];
+    for (position, _) in replay_after(journal, &BTreeMap::new()).0 {
+        let last = starts.last_mut().expect("a start");
+        last.1 += 1;
+        if position.end > last.0 {
+            starts.push((position.end, 0));
+        }
+    }
+    starts.pop();
+    starts
+}
+
+#[test]
+fn entries_are_compressed_and_given_back_from_any_position() {
+    let temp = tempfile::tempdir().expect("directory");
+    let (name, entries) = runs_of_day_7(temp.path());
+    let journal = open(temp.path());
+    let plain: usize = entries.iter().map(|entry| ENTRY_HEADER_LEN + entry.payload.len()).sum();
+    assert!((journal.files()[0].end - FIRST_ENTRY) * 4 < plain as u64, "a quarter at most");
+    let (found, _) = replay_after(&journal, &BTreeMap::new());
+    assert_eq!(found.iter().map(|(_, entry)| entry.clone()).collect::<Vec<_>>(), entries);
+    assert!(starts(&journal).len() > 3);
+    for (n, (position, _)) in found.iter().enumerate() {
+        let (rest, report) = replay_after(&journal, &BTreeMap::from([(name, position.end)]));
+        assert_eq!(report.damaged_count, 0);
+        // What comes behind comes again, and perhaps some of what came before, in its run.
+        assert!(found.ends_with(&rest) && (found.len() - n - 1..found.len() - n + 60).contains(&rest.len()), "{n}");
+    }
+    assert_eq!(replay_after(&journal, &BTreeMap::from([(name, found[199].0.end)])).0, []);
+}
+
+#[test]
+fn a_damaged_run_loses_itself_alone() {
+    let temp = tempfile::tempdir().expect("directory");
+    let (name, entries) = runs_of_day_7(temp.path());
+    let path = temp.path().join(name.to_string());
+    let whole = fs::read(&path).expect("file");
+    let starts = starts(&open(temp.path()));
+    let mut before = 0;
+    for (n, (start, len)) in starts.iter().enumerate() {
+        let is_last = n + 1 == starts.len();
+        let end = starts.get(n + 1).map_or(whole.len() as u64, |(next, _)| *next);
+        // In the marker, in the length, in what is compressed.
+        for at in [0, 9, ENTRY_HEADER_LEN + 20] {
+            let mut bytes = whole.clone();
+            bytes[usize::try_from(*start).expect("offset") + at] ^= 0x10;
+            fs::write(&path, &bytes).expect("damage");
+            let (found, report) = replay(&open(temp.path()));
+            assert_eq!(found, [&entries[..before], &entries[before + len..]].concat(), "run {n} at {at}");
+            let stretches = if is_last { &report.torn } else { &report.damaged };
+            assert_eq!(stretches[..], [Stretch { file: name, offset: *start, len: end - start }]);
+        }
+        before += len;
+    }
+    // Such a day is kept as it is.
+    let mut bytes = whole;
+    bytes[usize::try_from(starts[1].0).expect("offset")] ^= 1;
+    fs::write(&path, &bytes).expect("damage");
+    assert!(open(temp.path()).compact(Day(7)).expect("looked at").is_damaged);
+}
+
+#[test]
+fn a_run_that_cannot_be_opened_is_damage() {
+    let temp = tempfile::tempdir().expect("directory");
+    let name = FileName { day: Day(7), sequence: 2 };
+    let path = temp.path().join(name.to_string());
+    let (file, marker) = file::create(&path, 0).expect("file");
+    file::write_header(&file, Form::Runs, &marker, Batch { first: 2, last: 2 }).expect("header");
+    let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 3).expect("compressed");
+    let run = [&[KEPT, 4][..], b"kept"].concat();
+    let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+    for (method, payload) in [(0, &run), (1, &bomb), (9, &run), (0, &run)] {
+        let at = FIRST_ENTRY + bytes.len() as u64;
+        file::encode_entry(&mut bytes, &marker, at, method, payload);
+        ends.push(FIRST_ENTRY + bytes.len() as u64);
+    }
+    file.write_all_at(&bytes, FIRST_ENTRY).expect("written");
+    let (found, report) = replay(&open(temp.path()));
+    assert_eq!(payloads(&found), ["kept", "kept"]);
+    let stretch = |n: usize| Stretch { file: name, offset: ends[n - 1], len: ends[n] - ends[n - 1] };
+    assert_eq!((report.damaged, report.damaged_count), (vec![stretch(1), stretch(2)], 2));
+}
+
+/// Earlier releases did not compress what they joined.
+#[test]
+fn what_an_earlier_release_joined_is_read_and_joined_again() {
+    let temp = tempfile::tempdir().expect("directory");
+    let path = temp.path().join(FileName { day: Day(7), sequence: 2 }.to_string());
+    let (file, marker) = file::create(&path, 0).expect("file");
+    file::write_header(&file, Form::Entries, &marker, Batch { first: 2, last: 2 }).expect("header");
+    let mut bytes = Vec::new();
+    for payload in ["old and needed no more", "new"] {
+        let at = FIRST_ENTRY + bytes.len() as u64;
+        file::encode_entry(&mut bytes, &marker, at, OWNED, payload.as_bytes());
+    }
+    file.write_all_at(&bytes, FIRST_ENTRY).expect("written");
+    let journal = owned(open_with(temp.path(), config()));
+    assert_eq!(of_day_7(&journal), ["old and needed no more", "new"]);
+    append(&journal, vec![entry(7, OWNED, b"new, late")]).expect("append");
+    let done = journal.compact(Day(7)).expect("compacted");
+    assert_eq!((done.kept, done.dropped, done.files_after), (2, 1, 1));
+    drop(journal);
+    assert_eq!(of_day_7(&open_with(temp.path(), config())), ["new", "new, late"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_entries_survive_any_compactions(
+        rounds in prop::collection::vec(
+            prop::collection::vec((any::<u8>(), prop::collection::vec(0u8..3, 0..200)), 0..12),
+            1..6,
+        ),
+        run_bytes_max in 0u32..600,
+        file_bytes_max in FIRST_ENTRY..FIRST_ENTRY + 400,
+    ) {
+        let temp = tempfile::tempdir().expect("directory");
+        let config = JournalConfig { run_bytes_max, file_bytes_max, ..config() };
+        let (mut kept, mut journal) = (Vec::new(), open_with(temp.path(), config.clone()));
+        for (n, round) in rounds.into_iter().enumerate() {
+            let entries: Vec<Entry> = round.into_iter().map(|(kind, payload)| entry(7, kind, &payload)).collect();
+            for entry in entries {
+                append(&journal, vec![entry.clone()]).expect("append");
+                kept.push(entry);
+            }
+            let done = journal.compact(Day(7)).expect("compacted");
+            prop_assert_eq!((done.kept, done.dropped), (kept.len() as u64, 0));
+            if n % 2 == 0 {
+                drop(journal);
+                journal = open_with(temp.path(), config.clone());
+            }
+            prop_assert_eq!(&replay(&journal).0, &kept);
+        }
+    }
+}
+
+/// A thousand devices write 768 MB of entries a day, in files of 64 MiB, which become 0.43 of that.
+#[test]
+fn a_long_day_ends_compacted_and_is_rewritten_a_few_times() {
+    let file = |len, compacted| Shelved { len, current: true, compacted };
+    let (mut files, mut n_rewritten, mut late_max) = (Vec::new(), 0, 0);
+    let compact = |files: &mut Vec<Shelved>| {
+        let len = |file: &Shelved| if file.compacted { file.len } else { file.len * 43 / 100 };
+        let whole = files.iter().map(len).sum();
+        *files = vec![file(whole, true)];
+        whole
+    };
+    for _ in 0..12 {
+        files.push(file(64 << 20, false));
+        late_max = late_max.max(files.iter().filter(|file| !file.compacted).count());
+        if is_due(&files, false) {
+            n_rewritten += compact(&mut files);
+        }
+    }
+    assert!(late_max <= 5, "{late_max} files are not compressed");
+    if is_due(&files, true) {
+        n_rewritten += compact(&mut files);
+    }
+    assert!(files.iter().all(|file| file.compacted));
+    let len = files[0].len;
+    assert!(n_rewritten < 4 * len, "{n_rewritten} bytes for {len}");
+    // What comes late is joined when it is worth it, and then there is nothing more to do.
+    assert!(!is_due(&files, true));
+    files.push(file(len / 5, false));
+    assert!(!is_due(&files, true));
+    files.push(file(len / 5, false));
+    assert!(is_due(&files, true));
+    // A quiet day is left alone until it is over, unless it has many files.
+    assert!(!is_due(&[file(LATE_BYTES - 1, false)], false));
+    assert!(is_due(&[file(FIRST_ENTRY, false); 8], false));
 }
