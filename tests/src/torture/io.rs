@@ -104,7 +104,7 @@ async fn disturbed(
     for camera in known.there.iter().rev().take(2) {
         sent.push(send(stills, camera, event::deleted(camera, "r-1")));
     }
-    for camera in known.there.iter().take(3) {
+    for camera in known.there.iter().rev().skip(2).take(3) {
         look_at(stills, camera, 1000 * dice.roll(0, 59)).await;
     }
     let n_awaited = usize::try_from(dice.roll(0, 8)).expect("few").min(sent.len());

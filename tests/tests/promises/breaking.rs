@@ -10,7 +10,8 @@ async fn damaged_files() {
 
 #[tokio::test]
 async fn kills_under_load() {
-    kill::rounds(4, 3, |_, _| {}).await;
+    let work = kill::rounds(4, 3, |_, _| {}).await;
+    assert!(work.evicted > 0.0 && work.rendered > 0.0, "{work:?}");
 }
 
 #[tokio::test]
