@@ -111,7 +111,8 @@ impl<'a> Rows<'a> {
     /// Half as wide and high, and again, for as long as that is worth it and there are buffers.
     fn halved_towards(self, wanted: (usize, usize), buffers: &'a mut [Vec<u8>]) -> Self {
         // An odd side has no exact half.
-        let is_worth_it = |side: usize, wanted: usize| side % 2 == 0 && side >= wanted.saturating_mul(HALVED_FROM_RATIO);
+        let is_worth_it =
+            |side: usize, wanted: usize| side.is_multiple_of(2) && side >= wanted.saturating_mul(HALVED_FROM_RATIO);
         let Some((buffer, others)) = buffers.split_first_mut() else { return self };
         if !is_worth_it(self.width, wanted.0) || !is_worth_it(self.height, wanted.1) {
             return self;
@@ -123,7 +124,7 @@ impl<'a> Rows<'a> {
             let squares = upper.as_chunks::<2>().0.iter().zip(lower.as_chunks::<2>().0);
             for (sample, ([a, b], [c, d])) in row.iter_mut().zip(squares) {
                 let sum = u16::from(*a) + u16::from(*b) + u16::from(*c) + u16::from(*d);
-                *sample = (sum + 2 >> 2).to_le_bytes()[0];
+                *sample = ((sum + 2) >> 2).to_le_bytes()[0];
             }
         }
         Rows { samples: buffer, stride: width, width, height }.halved_towards(wanted, others)
@@ -204,7 +205,8 @@ mod tests {
             assert_eq!((rows.width, rows.height), expected, "{width}x{height} to {wanted:?}");
             let sides = (width / expected.0, height / expected.1);
             for (x, y) in [(0, 0), (expected.0 - 1, expected.1 - 1)] {
-                let square = (0..sides.1).flat_map(|dy| (0..sides.0).map(move |dx| (x * sides.0 + dx, y * sides.1 + dy)));
+                let square =
+                    (0..sides.1).flat_map(|dy| (0..sides.0).map(move |dx| (x * sides.0 + dx, y * sides.1 + dy)));
                 let sum: usize = square.map(|(x, y)| usize::from(bytes[y * 20 + x])).sum();
                 let sample = usize::from(rows.samples[y * rows.stride + x]);
                 assert!((sum / (sides.0 * sides.1)).abs_diff(sample) <= 1, "{sample} at {x}, {y}");

@@ -17,6 +17,7 @@ pub mod grid;
 
 pub mod keyframe;
 pub mod keyframe_index;
+pub mod leap;
 
 pub mod rendition;
 pub mod thumb;
