@@ -60,6 +60,7 @@ pub struct Metrics {
     render_fallbacks: Family<Labels<1>, Counter>,
     scans: Family<Labels<1>, Counter>,
     scan_duration: Histogram,
+    scan_leaps: Counter,
     cache_requests: Family<Labels<2>, Counter>,
     events: Family<Labels<1>, Counter>,
     pub cache_bytes: Gauge<u64, AtomicU64>,
@@ -103,6 +104,7 @@ impl Metrics {
             render_fallbacks: Family::default(),
             scans: Family::default(),
             scan_duration: Histogram::new(SLOW_BUCKETS),
+            scan_leaps: Counter::default(),
             cache_requests: Family::default(),
             events: Family::default(),
             cache_bytes: Gauge::default(),
@@ -150,6 +152,8 @@ impl Metrics {
         r.register("render_fallbacks", help, self.render_fallbacks.clone());
         r.register("scans", "Scans of recordings that ended", self.scans.clone());
         r.register("scan_duration_seconds", "Scans of recordings", self.scan_duration.clone());
+        let help = "Leaps of a transport stream's clock, behind which pictures follow one another; the log tells where";
+        r.register("scan_leaps", help, self.scan_leaps.clone());
         r.register("cache_requests", "Pictures looked for in a cache", self.cache_requests.clone());
         r.register("cache_bytes", "Pictures on disk", self.cache_bytes.clone());
         r.register("images", "Images that were put", self.images.clone());
@@ -219,6 +223,11 @@ impl Metrics {
     pub fn scan(&self, outcome: Result<(), FaultKind>, took: Duration) {
         self.scans.get_or_create(&[("outcome", outcome_label(outcome))]).inc();
         self.scan_duration.observe(took.as_secs_f64());
+    }
+
+    /// Leaps of a recording's clock that a scan bridged.
+    pub fn scan_leaps(&self, count: u64) {
+        self.scan_leaps.inc_by(count);
     }
 
     /// One look into a cache.

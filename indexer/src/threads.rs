@@ -102,6 +102,14 @@ impl Threads {
         }
     }
 
+    /// Makes the call when its turn comes; nobody waits for it.
+    ///
+    /// # Errors
+    /// [`CallError::Full`].
+    pub fn leave(&self, call: impl FnOnce() + Send + 'static) -> Result<(), CallError> {
+        self.push(Box::new(call))
+    }
+
     fn push(&self, call: Call) -> Result<(), CallError> {
         let mut queue = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.calls.len() >= self.inner.queued_max {

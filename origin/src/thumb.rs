@@ -50,7 +50,10 @@ pub(crate) async fn get(app: &App, parts: &Parts, path: &ThumbPath) -> Result<Re
     let began = Instant::now();
     let identity = authorize_window(app, parts, path).await?;
     let ask = path.ask().map_err(|faults| Problem::of_parameters(&faults))?;
-    let located = app.engine.thumbs.locate(path.timeline, ask.instant).await?;
+    // Whoever names a picture that he has may need no other.
+    let sought = (!parts.headers.contains_key(header::IF_NONE_MATCH)).then_some(ask.rendition);
+    let looked = app.engine.thumbs.look(path.timeline, ask.instant, sought).await?;
+    let located = looked.located.clone();
     let looked_up = began.elapsed();
     let etag = thumbs::key_of(&located, ask.rendition).etag();
     let ages = ages(app, parts, path, &located, etag).await?;
@@ -59,7 +62,7 @@ pub(crate) async fn get(app: &App, parts: &Parts, path: &ThumbPath) -> Result<Re
     if may_confirm && is_known(parts, etag) {
         return Ok(headers(app, Reply::not_modified(), &identity, &located, etag, ages));
     }
-    let picture = app.engine.thumbs.picture(&located, ask.rendition, Class::Interactive).await?;
+    let picture = app.engine.thumbs.picture_of(looked, ask.rendition, Class::Interactive).await?;
     let ages = if picture.origin == Origin::Earlier { ages.about_to_change() } else { ages };
     let reply = Reply::ok("image/jpeg", picture.body.clone()).with(CACHE_STATUS, cache_status(&picture));
     let mut reply = headers(app, reply, &identity, &located, picture.etag, ages);

@@ -49,7 +49,10 @@ fn pes_packets(piece: &[u8], pid: u16, stride: usize) -> Result<Vec<Vec<u8>>, Fa
         }
         last = rest.get(..PACKET_LEN).unwrap_or_default();
         if packet.starts {
-            raw.push(packet.payload.to_vec());
+            // Most pieces are one packet: it gets its room at once. Others may be any number.
+            let mut bytes = Vec::with_capacity(if raw.is_empty() { rest.len() } else { 0 });
+            bytes.extend_from_slice(packet.payload);
+            raw.push(bytes);
         } else if let Some(raw) = raw.last_mut() {
             raw.extend_from_slice(packet.payload);
         }

@@ -112,7 +112,7 @@ impl<'a> Rows<'a> {
     fn halved_towards(self, wanted: (usize, usize), buffers: &'a mut [Vec<u8>]) -> Self {
         // An odd side has no exact half.
         let is_worth_it =
-            |side: usize, wanted: usize| side % 2 == 0 && side >= wanted.saturating_mul(HALVED_FROM_RATIO);
+            |side: usize, wanted: usize| side.is_multiple_of(2) && side >= wanted.saturating_mul(HALVED_FROM_RATIO);
         let Some((buffer, others)) = buffers.split_first_mut() else { return self };
         if !is_worth_it(self.width, wanted.0) || !is_worth_it(self.height, wanted.1) {
             return self;
@@ -124,7 +124,7 @@ impl<'a> Rows<'a> {
             let squares = upper.as_chunks::<2>().0.iter().zip(lower.as_chunks::<2>().0);
             for (sample, ([a, b], [c, d])) in row.iter_mut().zip(squares) {
                 let sum = u16::from(*a) + u16::from(*b) + u16::from(*c) + u16::from(*d);
-                *sample = (sum + 2 >> 2).to_le_bytes()[0];
+                *sample = ((sum + 2) >> 2).to_le_bytes()[0];
             }
         }
         Rows { samples: buffer, stride: width, width, height }.halved_towards(wanted, others)

@@ -18,6 +18,9 @@ use crate::remote::RemoteMedia;
 use crate::render::{Renderer, Shown};
 use crate::{clip, exact, image_file, packets, scan};
 
+/// Memory that is kept from one message to the next: more than a keyframe of most cameras.
+const MESSAGE_KEPT_LEN: usize = 4 << 20;
+
 /// Descriptors that a worker may have: the standard three and room for none that anyone needs.
 const FILES_MAX: u64 = 4;
 
@@ -96,14 +99,15 @@ pub fn serve<S: Read + Write>(mut socket: S, limit_cpu: impl Fn(u32) -> io::Resu
     }
     // It serves one user, whose cameras' next keyframes are likely to need the decoder that is open already.
     let mut renderer = Renderer::new();
+    let mut message = Vec::new();
     loop {
-        let message = receive(&mut socket)?;
+        receive_into(&mut socket, &mut message)?;
         let request = Request::decode(&message).map_err(io::Error::other)?;
         let reply = match request {
             Request::Scan { cpu_ms, len, growing, resume } => {
                 limit_cpu(cpu_ms)?;
                 let mut media = RemoteMedia::new(&mut socket, len);
-                attempt(|| scan::scan(&mut media, growing, &resume).map(Reply::Scanned))
+                attempt(|| scan::scanned(&mut media, growing, &resume).map(Reply::Scanned))
             }
             Request::Render { cpu_ms, config, pieces, renditions } => {
                 limit_cpu(cpu_ms)?;
@@ -177,6 +181,13 @@ pub(crate) fn send(socket: &mut impl Write, body: &[u8]) -> io::Result<()> {
 
 /// Reads one message.
 pub(crate) fn receive(socket: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    receive_into(socket, &mut body)?;
+    Ok(body)
+}
+
+/// Reads one message in the place of the last one, whose memory need not be cleared again.
+fn receive_into(socket: &mut impl Read, body: &mut Vec<u8>) -> io::Result<()> {
     let mut len = [0; 4];
     socket.read_exact(&mut len)?;
     let len = u32::from_le_bytes(len);
@@ -184,9 +195,9 @@ pub(crate) fn receive(socket: &mut impl Read) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("a message of {len} bytes; {MESSAGE_LEN_MAX} are allowed")));
     }
     // The service is trusted, so the whole buffer is made at once and filled with few system calls.
-    let mut body = vec![0; len as usize];
-    socket.read_exact(&mut body)?;
-    Ok(body)
+    body.resize(len as usize, 0);
+    body.shrink_to(MESSAGE_KEPT_LEN);
+    socket.read_exact(body)
 }
 
 #[cfg(test)]

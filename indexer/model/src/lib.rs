@@ -19,6 +19,7 @@ pub mod grid;
 pub mod keyframe;
 pub mod keyframe_index;
 mod keyframe_page;
+pub mod leap;
 
 pub mod rendition;
 pub mod thumb;

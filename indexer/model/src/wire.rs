@@ -22,6 +22,7 @@ use crate::exact::{ExactFrame, ExactQuery, read_answers, write_answers};
 use crate::fault::Fault;
 use crate::keyframe::DecoderConfig;
 use crate::keyframe_index::KeyframeIndex;
+use crate::leap::{Leaps, Scanned};
 use crate::rendition::Rendition;
 
 /// What both ends send first; another build is refused by it.
@@ -106,7 +107,7 @@ pub enum Reply {
         len: u32,
     },
     /// The scan is done.
-    Scanned(KeyframeIndex),
+    Scanned(Scanned),
     /// A keyframe's pictures.
     Rendered {
         /// In the order of the renditions asked for.
@@ -238,8 +239,9 @@ impl Reply {
             Self::Read { offset, len } => {
                 w.byte(0).unsigned(*offset).unsigned((*len).into());
             }
-            Self::Scanned(index) => {
-                w.byte(1).raw(&index.encode());
+            Self::Scanned(Scanned { index, leaps }) => {
+                leaps.write(w.byte(1));
+                w.raw(&index.encode());
             }
             Self::Rendered { pictures, luma } => {
                 write_pictures(w.byte(2).byte(luma.mean).byte(luma.deviation), pictures);
@@ -262,7 +264,10 @@ impl Reply {
         let mut r = Reader::new(bytes);
         let reply = match r.byte()? {
             0 => Self::Read { offset: r.unsigned()?, len: r.unsigned_32()? },
-            1 => Self::Scanned(KeyframeIndex::decode(r.rest())?),
+            1 => {
+                let leaps = Leaps::read(&mut r)?;
+                Self::Scanned(Scanned { index: KeyframeIndex::decode(r.rest())?, leaps })
+            }
             2 => {
                 let luma = Luma { mean: r.byte()?, deviation: r.byte()? };
                 Self::Rendered { pictures: read_pictures(&mut r)?, luma }
@@ -388,7 +393,7 @@ mod tests {
         }
         for reply in [
             Reply::Read { offset: 1 << 40, len: 9 },
-            Reply::Scanned(KeyframeIndex::default()),
+            Reply::Scanned(Scanned::default()),
             Reply::Rendered { pictures: vec![vec![0xff, 0xd8]], luma: Luma { mean: 200, deviation: 3 } },
             Reply::Exact(vec![Err(fault.clone()), Ok(ExactFrame { at_ms: 40, pictures: vec![vec![1]] })]),
             Reply::Pictured { size: (4000, 3000), pictures: vec![vec![1], vec![]] },

@@ -12,6 +12,7 @@ use stills_model::exact::{ExactFrame, ExactQuery};
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::keyframe::DecoderConfig;
 use stills_model::keyframe_index::KeyframeIndex;
+use stills_model::leap::Scanned;
 use stills_model::rendition::{Format, Rendition};
 use stills_model::time::TIMESTAMP_MAX_MS;
 use stills_model::wire::{MESSAGE_LEN_MAX, PICTURES_MAX, PROTOCOL, READ_LEN_MAX, Reply, Request, SCANNED_LEN_MAX};
@@ -171,11 +172,11 @@ pub(super) async fn scan<S: AsyncRead + AsyncWrite + Unpin, R: Ranges>(
     cpu_ms: u32,
     request: ScanRequest<'_>,
     media: &R,
-) -> Result<KeyframeIndex, Ended> {
+) -> Result<Scanned, Ended> {
     let ScanRequest { len, growing, resume } = request;
     send(stream, &Request::Scan { cpu_ms, len, growing, resume: resume.to_vec() }.encode(), &[]).await?;
     match answer_reads(stream, media, len, Budget::of(len), SCANNED_LEN_MAX).await? {
-        Reply::Scanned(index) => check_index(index, len),
+        Reply::Scanned(Scanned { index, leaps }) => Ok(Scanned { index: check_index(index, len)?, leaps }),
         Reply::Failed(fault) => Err(Ended::told(&fault)),
         _ => Err(Ended::broken("no answer to a scan")),
     }

@@ -13,7 +13,7 @@ use stills_model::exact::ExactQuery;
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::id::UserId;
 use stills_model::keyframe::DecoderConfig;
-use stills_model::keyframe_index::KeyframeIndex;
+use stills_model::leap::Scanned;
 use stills_model::rendition::Rendition;
 use tokio::time::timeout;
 
@@ -96,7 +96,7 @@ impl DecodePool {
         class: Class,
         request: ScanRequest<'_>,
         media: &R,
-    ) -> Result<KeyframeIndex, Fault> {
+    ) -> Result<Scanned, Fault> {
         count(&self.counters.scans);
         let _slot = self.slot(Lane::of(class, true), class).await?;
         let deadline = self.config.scan_deadline;

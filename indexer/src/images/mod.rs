@@ -277,7 +277,7 @@ impl Images {
             return Ok(picture);
         }
         let (this, image) = (self.clone(), image.clone());
-        let picture = self.0.flights.join(key, move || async move { this.derive(key, &image).await }).await;
+        let picture = self.0.flights.join(key, move |_| async move { this.derive(key, &image).await }).await;
         picture.map_err(|fault| if fault.kind == FaultKind::Busy { ImageError::Busy } else { ImageError::Fault(fault) })
     }
 

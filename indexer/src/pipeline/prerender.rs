@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stills_model::fault::FaultKind;
+use stills_model::fault::{Fault, FaultKind};
 use stills_model::id::{RecordingId, Timeline};
 use stills_model::rendition::Rendition;
 use stills_model::thumb::MediaId;
@@ -114,16 +114,15 @@ impl Pipeline {
             located.into_iter().flatten().map(|located| ((located.media, located.at_ms), located)).collect();
         // Most of a page that is listed again is stored: one look for all of them.
         let missing = self.0.parts.thumbs.not_stored(distinct.into_values().collect(), renditions).await?;
-        for located in missing {
-            match self.0.parts.thumbs.ensure(&located, renditions).await {
-                Ok(_) => {}
-                Err(ThumbError::Fault(fault)) if fault.kind == FaultKind::Busy => return Err(ThumbError::Busy),
-                // One bad keyframe is not the whole recording.
-                Err(ThumbError::Fault(fault)) => tracing::debug!(%fault, "a keyframe could not be prerendered"),
-                Err(error) => return Err(error),
+        let told = |fault: Fault| match fault.kind {
+            FaultKind::Busy => Err(ThumbError::Busy),
+            // One bad keyframe is not the whole recording.
+            _ => {
+                tracing::debug!(%fault, "a keyframe could not be prerendered");
+                Ok(())
             }
-        }
-        Ok(())
+        };
+        self.0.parts.thumbs.ensure_all(&missing, renditions, told).await
     }
 
     async fn keyframe_instants(&self, timeline: Timeline, media: MediaId, start: Timestamp) -> Vec<Timestamp> {

@@ -10,6 +10,7 @@ use stills_model::fault::{Fault, FaultKind};
 use stills_model::id::{RecordingId, Timeline};
 use stills_model::keyframe::ByteRange;
 use stills_model::keyframe_index::KeyframeIndex;
+use stills_model::leap::{self, Leaps};
 
 use super::prerender::Turn;
 use super::queue::{Job, Queue};
@@ -155,7 +156,9 @@ impl Pipeline {
         let of = (timeline, available.recording.clone(), available.media_url.clone());
         let resume = self.0.resumes.get(&of).unwrap_or_default();
         let request = ScanRequest { len: media_len, growing: available.growing, resume: &resume };
-        let mut index = self.0.parts.pool.scan(timeline.user, Class::Batch, request, &media).await?;
+        let leap::Scanned { mut index, leaps } =
+            self.0.parts.pool.scan(timeline.user, Class::Batch, request, &media).await?;
+        self.note_leaps(available, &leaps);
         let resume = std::mem::take(&mut index.resume);
         if available.growing {
             self.0.resumes.insert(of, resume.into());
@@ -170,6 +173,19 @@ impl Pipeline {
             return Err(Fault::new(FaultKind::Damaged, "the media holds no keyframe"));
         }
         Ok(Scanned { media: media.0, head, index })
+    }
+
+    /// Tells where the clock of a recording leapt: what lies behind is shown at instants that nobody wrote down.
+    fn note_leaps(&self, available: &Available, leaps: &Leaps) {
+        if leaps.count == 0 {
+            return;
+        }
+        self.0.parts.metrics.scan_leaps(leaps.count.into());
+        let told: Vec<String> =
+            leaps.first.iter().map(|leap| format!("{:+} ms at byte {}", leap.by_ms, leap.offset)).collect();
+        let (recording, device, n_leaps, leaps) =
+            (&available.recording, &available.device, leaps.count, told.join(", "));
+        tracing::warn!(%recording, %device, n_leaps, leaps, "scanned: the clock of a recording leaps; it goes on picture by picture");
     }
 
     /// Journal first, then catalog: a rebuild never reads media again. Only what still grows is not journalled, or

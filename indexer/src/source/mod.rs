@@ -9,7 +9,8 @@
 //! 4. `whole` fetches it with one request into a nameless file, where scan and prerender both find it;
 //! 5. `coalesce` turns the ranges of keyframes into few reads;
 //! 6. [`fetch`] reads what a caller named, under rules, credentials and limits of its own;
-//! 7. [`crate::threads`] does what blocks on a few threads of their own, so that a slow disk stops no async thread.
+//! 7. `near` reads a keyframe that lies in memory already at once;
+//! 8. [`crate::threads`] does what blocks on a few threads of their own, so that a slow disk stops no async thread.
 //!
 //! Nothing here decodes or interprets media.
 
@@ -22,6 +23,7 @@ pub mod fetch;
 pub mod file;
 pub mod guard;
 pub mod listing;
+mod near;
 pub mod policy;
 mod remote;
 mod spelling;
@@ -141,6 +143,7 @@ pub struct Source {
     policy: Arc<MediaPolicy>,
     threads: Arc<Threads>,
     remote: Arc<Remote>,
+    buffers: near::Buffers,
 }
 
 #[derive(Debug)]
@@ -165,7 +168,7 @@ impl Source {
             is_whole: remote.is_whole,
             requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
         };
-        Ok(Self { policy, threads, remote: Arc::new(remote) })
+        Ok(Self { policy, threads, remote: Arc::new(remote), buffers: near::Buffers::default() })
     }
 
     /// The rules for media URLs, for whoever accepts events.
@@ -241,6 +244,9 @@ impl Source {
         };
         check_ranges(ranges)?;
         let plan = coalesce::plan(ranges);
+        if let Some(read) = near::read(&self.buffers, &root, &beneath, &plan.reads) {
+            return Ok(plan.cut(&read));
+        }
         let read = move || {
             let file = MediaFile::open(&root, &beneath)?;
             let read = plan.reads.iter().map(|range| file.read_at(range.offset, range.len));

@@ -32,8 +32,10 @@ impl<K> Default for Flights<K> {
     }
 }
 
-/// Takes the flight off the list when its task ends, however it ends.
-struct Landing<K: Eq + Hash> {
+/// Keeps a flight on the list. It goes off with the last of these: when its task ends, however it ends, or later, when
+/// what it made is stored. Until then whoever comes is told at once what came of it.
+#[derive(Debug)]
+pub(crate) struct Landing<K: Eq + Hash> {
     flights: Flights<K>,
     key: K,
 }
@@ -44,15 +46,16 @@ impl<K: Eq + Hash> Drop for Landing<K> {
     }
 }
 
-impl<K: Clone + Debug + Eq + Hash + Send + 'static> Flights<K> {
+impl<K: Clone + Debug + Eq + Hash + Send + Sync + 'static> Flights<K> {
     fn lock(&self) -> MutexGuard<'_, InFlight<K>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The outcome of the render of `key`: the one in flight, or the one that `render` begins.
+    /// The outcome of the render of `key`: the one in flight, or the one that `render` begins. It may give its landing
+    /// to what stores the picture, so that nobody waits for that and nobody misses it.
     pub(crate) async fn join<F, R>(&self, key: K, render: F) -> Outcome
     where
-        F: FnOnce() -> R,
+        F: FnOnce(Arc<Landing<K>>) -> R,
         R: Future<Output = Outcome> + Send + 'static,
     {
         let mut outcome = {
@@ -62,11 +65,11 @@ impl<K: Clone + Debug + Eq + Hash + Send + 'static> Flights<K> {
                 None => {
                     let (tell, outcome) = watch::channel(None);
                     flights.insert(key.clone(), outcome.clone());
-                    let landing = Landing { flights: self.clone(), key };
-                    let render = render();
+                    let landing = Arc::new(Landing { flights: self.clone(), key });
+                    let render = render(Arc::clone(&landing));
                     tokio::spawn(async move {
                         let done = render.await;
-                        // Off the list before it is told: whoever comes now finds it stored.
+                        // Off the list before it is told, unless it is still being stored.
                         drop(landing);
                         tell.send_replace(Some(done));
                     });
@@ -103,7 +106,7 @@ mod tests {
         let join = || {
             let (flights, n_renders, gate) = (flights.clone(), Arc::clone(&n_renders), Arc::clone(&gate));
             tokio::spawn(async move {
-                let render = || async move {
+                let render = |_| async move {
                     n_renders.fetch_add(1, Ordering::Relaxed);
                     drop(gate.acquire().await);
                     Ok(Bytes::from_static(b"picture"))
@@ -126,9 +129,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn while_it_is_stored_it_is_told_and_not_made_again() {
+        let flights = Flights::default();
+        let mut stored = None;
+        let first = flights.join(key(), |landing| {
+            stored = Some(landing);
+            async { Ok(Bytes::from_static(b"picture")) }
+        });
+        assert_eq!(first.await.expect("told before it is stored"), "picture");
+        let again = flights.join(key(), |_| async { Ok(Bytes::from_static(b"another")) });
+        assert_eq!(again.await.expect("picture"), "picture");
+        drop(stored);
+        assert!(flights.lock().is_empty());
+    }
+
+    #[tokio::test]
     async fn a_render_that_panics_is_an_error_and_leaves_no_trace() {
         let flights = Flights::default();
-        let died = flights.join(key(), || async { panic!("on purpose") }).await;
+        let died = flights.join(key(), |_| async { panic!("on purpose") }).await;
         assert_eq!(died.expect_err("no picture").kind, FaultKind::Internal);
         assert!(flights.lock().is_empty());
     }

@@ -1,7 +1,7 @@
 //! The read path: from an instant to a picture. Every interface and the prerenderer go through here.
 //!
-//! 1. [`Thumbs::locate`]: the catalog's frame rule names recording and keyframe;
-//! 2. [`Thumbs::picture`]: hot memory; a failure that is still remembered; the disk cache; else
+//! 1. [`Thumbs::look`]: the catalog's frame rule names recording and keyframe; hot memory; the disk cache ([`look`]);
+//! 2. [`Thumbs::picture`]: what the look found; a failure that is still remembered; else
 //! 3. one render for all who ask ([`flight`]): it runs as a task of its own that outlives its callers;
 //! 4. the render reads the keyframe's bytes, decodes in another process, stores, and answers ([`render`]).
 //!
@@ -11,8 +11,10 @@
 //! Failures are values with their own age ([`age`]). Nothing here knows HTTP.
 
 pub mod age;
+mod ahead;
 pub mod exact;
 pub(crate) mod flight;
+mod look;
 pub mod poster;
 mod render;
 mod shape;
@@ -33,17 +35,17 @@ use tokio::sync::Semaphore;
 use crate::cache::{CacheError, DiskCache};
 use crate::catalog::{Catalog, CatalogError, Located, Missing};
 use crate::clock::Clock;
-use crate::decode::{Class, DecodePool};
+use crate::decode::DecodePool;
 use crate::disk::Disk;
 use crate::live::Live;
-use crate::metrics::{CacheTier, Metrics};
+use crate::metrics::Metrics;
 use crate::source::Source;
 use crate::threads::{CallError, Threads};
 
 use age::FaultMemory;
 use flight::Flights;
+pub use look::Looked;
 use poster::Posters;
-use render::Plan;
 
 /// A look-up that takes longer has a store that is not well: better an error now.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
@@ -156,16 +158,6 @@ struct Inner {
     replacing: Arc<Semaphore>,
 }
 
-/// What a look at the store found.
-enum Sought {
-    Stored(Picture),
-    Missing {
-        plan: Result<Plan, Fault>,
-        /// Pictures that the cache had stored before the look.
-        as_of: u64,
-    },
-}
-
 /// The key of the picture that a located keyframe makes in a rendition.
 pub fn key_of(located: &Located, rendition: Rendition) -> ThumbKey {
     let Located { timeline, media, at_ms, .. } = *located;
@@ -201,24 +193,6 @@ impl Thumbs {
         answer.map_err(ThumbError::from)
     }
 
-    /// The keyframe that answers for `instant`.
-    ///
-    /// # Errors
-    /// [`ThumbError::Missing`] says what is there instead.
-    pub async fn locate(&self, timeline: Timeline, instant: Timestamp) -> Result<Located, ThumbError> {
-        let now = self.0.parts.clock.now();
-        let located = self.ask(move |catalog| catalog.locate(timeline, instant, now)).await?;
-        let located = located.map_err(|missing| match self.0.parts.catalog.is_partial() {
-            // It may be among what is not there yet.
-            true => ThumbError::Rebuilding,
-            false => ThumbError::Missing(missing),
-        })?;
-        if located.expires_at.is_some_and(|expires_at| expires_at <= now) {
-            return Err(ThumbError::Missing(Missing::Deleted));
-        }
-        Ok(located)
-    }
-
     /// The keyframe that answers for the newest covered instant of a device.
     ///
     /// # Errors
@@ -246,37 +220,6 @@ impl Thumbs {
         .await
     }
 
-    /// The picture of a located keyframe.
-    ///
-    /// # Errors
-    /// [`ThumbError::Fault`] when it cannot be made, now or for as long as the failure is remembered.
-    pub async fn picture(&self, located: &Located, rendition: Rendition, class: Class) -> Result<Picture, ThumbError> {
-        let key = key_of(located, rendition);
-        let (plan, as_of) = match self.seek(key, located).await? {
-            Sought::Stored(picture) => {
-                if picture.origin == Origin::Earlier {
-                    self.replace(located, rendition);
-                }
-                return Ok(picture);
-            }
-            Sought::Missing { plan, as_of } => (plan, as_of),
-        };
-        if let Some(fault) = self.0.faults.remembered(&key) {
-            return Err(ThumbError::Fault(fault));
-        }
-        let render = {
-            let (this, located) = (self.clone(), located.clone());
-            move || async move {
-                match this.landed(key, as_of).await {
-                    Some(body) => Ok(body),
-                    None => this.render(&located, plan, &[rendition], class).await,
-                }
-            }
-        };
-        let rendered = self.0.flights.join(key, render).await.map_err(ThumbError::Fault)?;
-        Ok(Picture { body: rendered, etag: key.etag(), origin: Origin::Rendered })
-    }
-
     /// The disk cache, for what cannot do without.
     fn cache(&self) -> Result<Arc<DiskCache>, ThumbError> {
         self.0.parts.cache.get().ok_or_else(|| ThumbError::Store("the disk cache is being opened".to_owned()))
@@ -285,125 +228,6 @@ impl Thumbs {
     /// The catalog, waited for while it is opened anew.
     async fn catalog(&self) -> Result<Arc<Catalog>, ThumbError> {
         self.0.parts.catalog.get_within(LOOKUP_DEADLINE).await.ok_or(ThumbError::Rebuilding)
-    }
-
-    /// The stored picture of a key, or what it takes to render it: one call of the store either way.
-    async fn seek(&self, key: ThumbKey, located: &Located) -> Result<Sought, ThumbError> {
-        let etag = key.etag();
-        let metrics = &self.0.parts.metrics;
-        if let Some(body) = self.0.hot.get(&key) {
-            metrics.cache_request(CacheTier::Hot, true);
-            return Ok(Sought::Stored(Picture { body, etag, origin: Origin::Hot }));
-        }
-        metrics.cache_request(CacheTier::Hot, false);
-        let (cache, catalog, located) = (self.0.parts.cache.get(), self.catalog().await?, located.clone());
-        let look = move || {
-            let as_of = cache.as_ref().map_or(0, |cache| cache.n_puts());
-            // A cache that cannot answer costs a render, never an answer.
-            let body = cache.as_ref().and_then(|cache| cache.get(&key).transpose());
-            let body = body.transpose().unwrap_or_else(|error| {
-                tracing::warn!(%error, "the disk cache cannot answer");
-                None
-            });
-            if let Some(body) = body {
-                return Sought::Stored(Picture { body, etag, origin: Origin::Disk });
-            }
-            // Whatever is wrong with an earlier one, a render makes it right.
-            let earlier = key.earlier().zip(cache).and_then(|(key, cache)| Some((key, cache.get(&key).ok()??)));
-            match earlier {
-                Some((key, body)) => Sought::Stored(Picture { body, etag: key.etag(), origin: Origin::Earlier }),
-                None => Sought::Missing { plan: Plan::of(&catalog, &located), as_of },
-            }
-        };
-        let sought = self.0.parts.threads.call(LOOKUP_DEADLINE, look).await?;
-        if let Sought::Stored(picture @ Picture { origin: Origin::Disk, .. }) = &sought {
-            self.0.hot.insert(key, picture.body.clone());
-        }
-        metrics.cache_request(CacheTier::Disk, matches!(sought, Sought::Stored(_)));
-        Ok(sought)
-    }
-
-    /// Renders what an earlier render version has shown, beside everything else. When enough of that goes on already,
-    /// or decoders are busy, a later look does it.
-    fn replace(&self, located: &Located, rendition: Rendition) {
-        let Ok(turn) = Arc::clone(&self.0.replacing).try_acquire_owned() else { return };
-        let (this, located) = (self.clone(), located.clone());
-        tokio::spawn(async move {
-            if let Err(error) = this.ensure(&located, &[rendition]).await {
-                tracing::debug!(%error, "a picture of the render version before is not replaced yet");
-            }
-            drop(turn);
-        });
-    }
-
-    /// The picture that another flight stored after its caller had looked for it and before the caller's own flight
-    /// began. Looked at by the flight, so that no two of them render one picture. `as_of` are the puts before the look.
-    async fn landed(&self, key: ThumbKey, as_of: u64) -> Option<Bytes> {
-        let cache = self.0.parts.cache.get();
-        if cache.as_ref().is_some_and(|cache| cache.n_puts() == as_of) {
-            return None;
-        }
-        if let Some(body) = self.0.hot.get(&key) {
-            return Some(body);
-        }
-        let cache = cache?;
-        let read = self.0.parts.threads.call(LOOKUP_DEADLINE, move || cache.get(&key)).await;
-        // What cannot be read is rendered; whoever looked first has logged why.
-        read.ok()?.ok()?
-    }
-
-    /// Of these keyframes, those that lack a stored picture in one of the renditions.
-    ///
-    /// # Errors
-    /// [`ThumbError::Busy`] when too much waits, [`ThumbError::Store`] while there is no disk cache.
-    pub async fn not_stored(
-        &self,
-        located: Vec<Located>,
-        renditions: &[Rendition],
-    ) -> Result<Vec<Located>, ThumbError> {
-        let (cache, renditions) = (self.cache()?, renditions.to_vec());
-        let is_missing = move |located: &Located| {
-            let mut keys = renditions.iter().map(|rendition| key_of(located, *rendition));
-            keys.any(|key| !cache.contains(&key).unwrap_or(false))
-        };
-        let filter = move || located.into_iter().filter(is_missing).collect();
-        Ok(self.0.parts.threads.call(LOOKUP_DEADLINE, filter).await?)
-    }
-
-    /// Makes sure that the pictures of a keyframe are stored, rendering those that are not with one decode.
-    /// Returns how many were rendered.
-    ///
-    /// # Errors
-    /// [`ThumbError::Fault`] when they cannot be made.
-    pub async fn ensure(&self, located: &Located, renditions: &[Rendition]) -> Result<usize, ThumbError> {
-        let (cache, keys) = (self.cache()?, renditions.to_vec());
-        let keys: Vec<ThumbKey> = keys.into_iter().map(|rendition| key_of(located, rendition)).collect();
-        let (catalog, place) = (self.catalog().await?, located.clone());
-        let look = move || {
-            let as_of = cache.n_puts();
-            let is_missing = |key: &ThumbKey| !cache.contains(key).unwrap_or(false);
-            let missing: Vec<ThumbKey> = keys.into_iter().filter(is_missing).collect();
-            let plan = (!missing.is_empty()).then(|| Plan::of(&catalog, &place));
-            (missing, plan, as_of)
-        };
-        let (missing, plan, as_of) = self.0.parts.threads.call(LOOKUP_DEADLINE, look).await?;
-        let (Some(first), Some(plan)) = (missing.first(), plan) else { return Ok(0) };
-        if let Some(fault) = self.0.faults.remembered(first) {
-            return Err(ThumbError::Fault(fault));
-        }
-        let n_missing = missing.len();
-        let render = {
-            let (this, located, first) = (self.clone(), located.clone(), *first);
-            let renditions: Vec<Rendition> = missing.iter().map(|key| key.rendition).collect();
-            move || async move {
-                match this.landed(first, as_of).await {
-                    Some(body) if renditions.len() == 1 => Ok(body),
-                    _ => this.render(&located, plan, &renditions, Class::Batch).await,
-                }
-            }
-        };
-        self.0.flights.join(*first, render).await.map_err(ThumbError::Fault)?;
-        Ok(n_missing)
     }
 
     /// Notes that a recording's media is gone: from now on it shows what is stored of it, and nothing once that is

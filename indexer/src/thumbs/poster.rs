@@ -117,7 +117,7 @@ impl Thumbs {
             let located = choices.located(*at_ms);
             let rendered = match self.0.faults.remembered(&key_of(&located, rendition)) {
                 Some(fault) => Err(fault),
-                None => self.render_measured(&located, self.plan(&located).await, &[rendition], class).await,
+                None => self.render_measured(&located, self.plan(&located).await, &[rendition], class, None).await,
             };
             match rendered {
                 // One that did not stand alone was no easy picture, and is one.

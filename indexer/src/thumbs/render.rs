@@ -10,14 +10,18 @@ use bytes::Bytes;
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::keyframe::{ByteRange, DecoderConfig};
 use stills_model::rendition::Rendition;
+use stills_model::thumb::ThumbKey;
 use stills_model::wire::Luma;
 
+use super::flight::Landing;
 use super::{LOOKUP_DEADLINE, Thumbs, key_of};
+use crate::cache::DiskCache;
 use crate::catalog::{Catalog, CatalogError, Located};
 use crate::decode::Class;
 use crate::source::{Media, Wanted};
 
 /// What it takes to show a keyframe.
+#[derive(Debug)]
 pub(super) struct Plan {
     pub(super) media_url: Box<str>,
     pub(super) credentials_key: Option<Box<str>>,
@@ -76,8 +80,9 @@ impl Thumbs {
         plan: Result<Plan, Fault>,
         renditions: &[Rendition],
         class: Class,
+        landing: Arc<Landing<ThumbKey>>,
     ) -> Result<Bytes, Fault> {
-        self.render_measured(located, plan, renditions, class).await.map(|(first, _)| first)
+        self.render_measured(located, plan, renditions, class, Some(landing)).await.map(|(first, _)| first)
     }
 
     /// The same, with the first picture's luma, which only a keyframe that stands alone tells.
@@ -87,6 +92,7 @@ impl Thumbs {
         plan: Result<Plan, Fault>,
         renditions: &[Rendition],
         class: Class,
+        landing: Option<Arc<Landing<ThumbKey>>>,
     ) -> Result<(Bytes, Option<Luma>), Fault> {
         let began = Instant::now();
         let rendered = match plan {
@@ -96,7 +102,7 @@ impl Thumbs {
         let outcome = rendered.as_ref().map(|_| ()).map_err(|fault| fault.kind);
         self.0.parts.metrics.render(class.name(), outcome, began.elapsed());
         match rendered {
-            Ok((pictures, luma)) => Ok((self.store(located, renditions, pictures, class).await?, luma)),
+            Ok((pictures, luma)) => Ok((self.store(located, renditions, pictures, class, landing).await?, luma)),
             Err(fault) => {
                 if fault.kind == FaultKind::Gone {
                     self.set_gone(located).await;
@@ -174,53 +180,88 @@ impl Thumbs {
         plan.await.unwrap_or_else(|error| Err(Fault::new(FaultKind::Internal, error.to_string())))
     }
 
+    /// Stores the pictures and gives the first. What a person waits for is stored behind his back, and stays `landing`
+    /// until then.
     async fn store(
         &self,
         located: &Located,
         renditions: &[Rendition],
         pictures: Vec<Bytes>,
         class: Class,
+        landing: Option<Arc<Landing<ThumbKey>>>,
     ) -> Result<Bytes, Fault> {
-        let first = pictures.first().cloned();
+        let no_picture = || Fault::new(FaultKind::Internal, "the decoder gave no picture");
+        let first = pictures.first().cloned().ok_or_else(no_picture)?;
         let keyed: Vec<_> = renditions.iter().map(|rendition| key_of(located, *rendition)).zip(pictures).collect();
         let is_asked = class == Class::Interactive;
         // What nobody has asked for must not push out of memory what somebody did.
         for (key, body) in keyed.iter().filter(|_| is_asked) {
             self.0.hot.insert(*key, body.clone());
         }
-        let (cache, catalog, disk) =
-            (self.0.parts.cache.get(), self.0.parts.catalog.get(), Arc::clone(&self.0.parts.disk));
-        let Located { timeline, media, recording, .. } = located.clone();
-        let put = move || {
-            // What can be rendered again must not take the last room.
-            if let Some(cache) = cache.filter(|_| disk.is_well()) {
-                let put = |(key, body): &(_, Bytes)| match is_asked {
-                    true => cache.put(key, body),
-                    false => cache.put_unasked(key, body),
-                };
-                // A picture that cannot be stored is still a picture.
-                if let Err(error) = keyed.iter().try_for_each(put) {
-                    disk.suspect();
-                    tracing::warn!(%error, "a picture could not be stored");
+        let (this, located) = (self.clone(), located.clone());
+        let (cache, catalog) = (self.0.parts.cache.get(), self.0.parts.catalog.get());
+        let threads = &self.0.parts.threads;
+        if let Some(landing) = landing.filter(|_| is_asked) {
+            let runtime = tokio::runtime::Handle::current();
+            let left = threads.leave(move || {
+                if !this.put(&keyed, is_asked, &located, cache, catalog) {
+                    runtime.spawn(async move { this.take_back(&located).await });
                 }
+                drop(landing);
+            });
+            if let Err(error) = left {
+                tracing::warn!(%error, "a picture could not be stored");
             }
-            // While the catalog is being opened nobody deletes.
-            let Some(catalog) = catalog else { return Ok(true) };
-            let row = catalog.row(&timeline, &recording);
-            row.map(|row| row.is_some_and(|row| !row.removed && row.indexed.is_some_and(|at| at.media == media)))
-        };
-        match self.0.parts.threads.call(LOOKUP_DEADLINE, put).await {
-            // A delete that came during the render has purged before we stored: what was stored goes again.
-            Ok(Ok(false)) => {
-                if let Err(error) = self.purge(vec![(timeline, media)]).await {
-                    tracing::warn!(%error, "pictures of a deleted recording could not be removed");
-                }
-            }
-            Ok(Ok(true)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "whether a recording was deleted cannot be told"),
+            return Ok(first);
+        }
+        let at = located.clone();
+        let put = move || this.put(&keyed, is_asked, &at, cache, catalog);
+        match threads.call(LOOKUP_DEADLINE, put).await {
+            Ok(true) => {}
+            Ok(false) => self.take_back(&located).await,
             Err(error) => tracing::warn!(%error, "a picture could not be stored"),
         }
-        first.ok_or_else(|| Fault::new(FaultKind::Internal, "the decoder gave no picture"))
+        Ok(first)
+    }
+
+    /// Puts pictures into the disk cache; false when they have to be taken back. Blocks.
+    fn put(
+        &self,
+        keyed: &[(ThumbKey, Bytes)],
+        is_asked: bool,
+        located: &Located,
+        cache: Option<Arc<DiskCache>>,
+        catalog: Option<Arc<Catalog>>,
+    ) -> bool {
+        let disk = &self.0.parts.disk;
+        // What can be rendered again must not take the last room.
+        if let Some(cache) = cache.filter(|_| disk.is_well()) {
+            let put = |(key, body): &(_, Bytes)| match is_asked {
+                true => cache.put(key, body),
+                false => cache.put_unasked(key, body),
+            };
+            // A picture that cannot be stored is still a picture.
+            if let Err(error) = keyed.iter().try_for_each(put) {
+                disk.suspect();
+                tracing::warn!(%error, "a picture could not be stored");
+            }
+        }
+        // While the catalog is being opened nobody deletes.
+        let Some(catalog) = catalog else { return true };
+        match catalog.row(&located.timeline, &located.recording) {
+            Ok(row) => row.is_some_and(|row| !row.removed && row.indexed.is_some_and(|at| at.media == located.media)),
+            Err(error) => {
+                tracing::warn!(%error, "whether a recording was deleted cannot be told");
+                true
+            }
+        }
+    }
+
+    /// A delete that came during the render has purged before the pictures were stored: they go again.
+    async fn take_back(&self, located: &Located) {
+        if let Err(error) = self.purge(vec![(located.timeline, located.media)]).await {
+            tracing::warn!(%error, "pictures of a deleted recording could not be removed");
+        }
     }
 }
 

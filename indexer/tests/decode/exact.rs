@@ -14,7 +14,7 @@ use crate::harness::{self, Counted, Gone, Never, Process, pool, recording, user}
 /// The recording (ten seconds at 10 frames a second, a keyframe each second) and its index.
 async fn scanned(pool: &DecodePool) -> (Counted, KeyframeIndex) {
     let media = Counted::new(recording());
-    let index = pool.scan(user(1), Class::Batch, media.request(), &media).await.expect("an index");
+    let index = pool.scan(user(1), Class::Batch, media.request(), &media).await.expect("an index").index;
     media.reads.store(0, Ordering::Relaxed);
     (media, index)
 }

@@ -14,7 +14,7 @@ use crate::harness::{self, Counted, Gone, Never, Process, pool, recording, user}
 async fn a_recording_is_scanned_and_each_keyframe_shown() {
     let pool = pool(2).await;
     let media = Counted::new(recording());
-    let index = pool.scan(user(1), Class::Batch, media.request(), &media).await.expect("an index");
+    let index = pool.scan(user(1), Class::Batch, media.request(), &media).await.expect("an index").index;
     assert_eq!(
         index.keyframes.iter().map(|keyframe| keyframe.at_ms).collect::<Vec<_>>(),
         [0, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000]
@@ -43,9 +43,9 @@ async fn a_recording_is_scanned_and_each_keyframe_shown() {
 async fn a_growing_recording_goes_on_from_its_resume_state() {
     let pool = pool(1).await;
     let media = Counted::new(recording());
-    let first = pool.scan(user(1), Class::Batch, media.request(), &media).await.expect("an index");
+    let first = pool.scan(user(1), Class::Batch, media.request(), &media).await.expect("an index").index;
     let again = stills_indexer::decode::ScanRequest { growing: true, resume: &first.resume, ..media.request() };
-    let second = pool.scan(user(1), Class::Batch, again, &media).await.expect("an index");
+    let second = pool.scan(user(1), Class::Batch, again, &media).await.expect("an index").index;
     assert_eq!(second.keyframes, first.keyframes);
 }
 

@@ -8,6 +8,7 @@ mod picture;
 
 mod containers;
 mod descriptions;
+mod fields;
 mod hostile;
 mod oddities;
 mod seeking;

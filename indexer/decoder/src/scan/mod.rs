@@ -12,6 +12,7 @@ use stills_model::clip::ClipPoint;
 use stills_model::fault::{Fault, FaultKind};
 use stills_model::keyframe::{DecoderConfig, Keyframe};
 use stills_model::keyframe_index::KeyframeIndex;
+use stills_model::leap::Scanned;
 
 mod bitstream;
 mod bytes;
@@ -53,13 +54,21 @@ pub trait Media {
 /// # Errors
 /// A [`Fault`] that names what is wrong with the media.
 pub fn scan(media: &mut dyn Media, growing: bool, resume: &[u8]) -> Result<KeyframeIndex, Fault> {
+    scanned(media, growing, resume).map(|scanned| scanned.index)
+}
+
+/// The same, and where the time that is written was not followed.
+///
+/// # Errors
+/// As [`scan`].
+pub fn scanned(media: &mut dyn Media, growing: bool, resume: &[u8]) -> Result<Scanned, Fault> {
     if media.is_empty() {
         return Err(damaged("the file is empty"));
     }
     let mut window = Window::new(media);
     match Container::of(&mut window, growing)? {
-        Container::Mp4 => mp4::scan(&mut window, growing, resume, false),
-        Container::Mkv => mkv::scan(&mut window, growing, resume),
+        Container::Mp4 => mp4::scan(&mut window, growing, resume, false).map(Scanned::from),
+        Container::Mkv => mkv::scan(&mut window, growing, resume).map(Scanned::from),
         Container::Ts(layout) => ts::scan(&mut window, layout, growing, resume),
     }
 }

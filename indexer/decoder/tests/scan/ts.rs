@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use stills_decoder::scan::scan;
+use stills_decoder::scan::{scan, scanned};
 use stills_model::fault::FaultKind;
 use stills_model::keyframe::{Codec, Packaging};
 use tempfile::TempDir;
@@ -140,10 +140,27 @@ fn clocks_that_start_again_go_on() {
     let first = x264(&dir, "first.ts", 2, "-output_ts_offset 5000");
     let second = x264(&dir, "second.ts", 2, "");
     let third = x264(&dir, "third.ts", 2, "-output_ts_offset 90000");
-    let found = index(&[first, second, third].concat()).expect("an index");
+    let places = [first.len(), first.len() + second.len()].map(|place| place as u64);
+    let bytes = [first, second, third].concat();
+    let found = index(&bytes).expect("an index");
     let instants: Vec<i64> = found.keyframes.iter().map(|keyframe| keyframe.at_ms).collect();
     assert_eq!(instants, [0, 1000, 2000, 3000, 4000, 5000]);
     assert_eq!(found.duration_ms, 6000);
+    // Each leap is told: where, and by how much.
+    let leaps = scanned(&mut Counted::new(bytes.clone()), false, &[]).expect("an index").leaps;
+    let [back, ahead] = leaps.first[..] else { panic!("{leaps:?}") };
+    assert_eq!(leaps.count, 2);
+    // From 5002 s to nought, and from 2 s to 90000 s: by the shorter way round a clock of 95443.7 s that is back, too.
+    let is_near = |leap: i64, expected: i64| (leap - expected).abs() < 100;
+    assert!(is_near(back.by_ms, -5_002_000) && is_near(ahead.by_ms, 90_000_000 - 95_443_718 - 2_000), "{leaps:?}");
+    for (leap, place) in leaps.first.iter().zip(places) {
+        assert!((place..place + 188 * 20).contains(&leap.offset), "{leap:?} behind {place}");
+    }
+    // A growing file tells each once.
+    let half = usize::try_from(places[1]).expect("small");
+    let early = scanned(&mut Counted::new(bytes[..half].to_vec()), true, &[]).expect("an index");
+    let late = scanned(&mut Counted::new(bytes), false, &early.index.resume).expect("an index");
+    assert_eq!((&early.leaps.first[..], &late.leaps.first[..]), (&[back][..], &[ahead][..]));
 }
 
 #[test]

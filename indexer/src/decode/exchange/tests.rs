@@ -36,7 +36,7 @@ fn framed(body: &[u8]) -> Vec<u8> {
 }
 
 /// A worker that says `replies` whatever it is asked, then closes.
-async fn scan_with(replies: Vec<u8>) -> Result<KeyframeIndex, Ended> {
+async fn scan_with(replies: Vec<u8>) -> Result<Scanned, Ended> {
     let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
     theirs.write_all(&replies).await.expect("fits");
     theirs.shutdown().await.expect("shutdown");
@@ -78,7 +78,7 @@ async fn scans_are_checked() {
         assert_eq!(seen, expected, "{replies:?}");
     }
     use FaultKind::{Crashed, Damaged, Gone, Internal, Unreadable};
-    let scanned = |offset| framed(&Reply::Scanned(index(offset)).encode());
+    let scanned = |offset| framed(&Reply::Scanned(index(offset).into()).encode());
     check(&[scanned(8)], Ok(())).await;
     check(&[read(0, 11), read(4, 4), scanned(0)], Ok(())).await;
     check(&[scanned(9)], Err((Crashed, false))).await;
@@ -109,7 +109,8 @@ async fn scans_are_checked() {
 async fn a_scan_has_a_budget() {
     async fn check(budget: Budget, reads: usize, expected: Option<FaultKind>) {
         let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
-        let replies = [vec![self::read(0, 5); reads].concat(), framed(&Reply::Scanned(index(0)).encode())].concat();
+        let replies =
+            [vec![self::read(0, 5); reads].concat(), framed(&Reply::Scanned(index(0).into()).encode())].concat();
         theirs.write_all(&replies).await.expect("fits");
         let result = answer_reads(&mut ours, &Patchy, FILE.len() as u64, budget, 4096).await;
         assert_eq!(
@@ -190,7 +191,7 @@ async fn exact_frames_are_checked() {
     check(&[exact(&[fine(0), failed(Busy)])], broken()).await;
     check(&[read(16, 1)], broken()).await;
     check(&[framed(&rendered(vec![]))], broken()).await;
-    check(&[framed(&Reply::Scanned(index(0)).encode())], broken()).await;
+    check(&[framed(&Reply::Scanned(index(0).into()).encode())], broken()).await;
     check(&[framed(&Reply::Failed(Fault::new(Damaged, "bad")).encode())], Err((Damaged, true))).await;
     check(&[read(12, 1), exact(&[fine(0), fine(40)])], Err((Gone, true))).await;
 }
@@ -256,7 +257,7 @@ async fn images_are_checked() {
     check(pictured((u32::MAX, u32::MAX), &[&jpeg, &webp]), broken).await;
     check(pictured((10, 10), &[&webp, &jpeg]), broken).await;
     check(pictured((10, 10), &[&jpeg]), broken).await;
-    check(Reply::Scanned(KeyframeIndex::default()), broken).await;
+    check(Reply::Scanned(Scanned::default()), broken).await;
     check(Reply::Failed(Fault::new(FaultKind::TooLarge, "large")), Err((FaultKind::TooLarge, true))).await;
     check(Reply::Failed(Fault::new(FaultKind::Gone, "gone")), broken).await;
 }

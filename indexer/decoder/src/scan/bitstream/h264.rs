@@ -10,7 +10,7 @@ const IDR: u8 = 5;
 const DELIMITER: u8 = 9;
 
 /// Bytes of a SEI message that are read: the recovery point usually comes first.
-const SEI_LEN_MAX: usize = 1024;
+pub(super) const SEI_LEN_MAX: usize = 1024;
 
 /// One field of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,12 +66,17 @@ pub(super) fn look<'a>(units: impl Iterator<Item = &'a [u8]>, sets: &mut Sets) -
 
 /// `recovery_frame_cnt` of a recovery point among the messages.
 fn recovery_point(messages: &[u8]) -> Option<u32> {
+    Bits::new(recovery_message(messages)?).ue()
+}
+
+/// The recovery point among the messages, in whose form H.264 and HEVC differ.
+pub(super) fn recovery_message(messages: &[u8]) -> Option<&[u8]> {
     let mut bytes = Bytes::new(messages);
     loop {
         let kind = extended(&mut bytes)?;
         let len = extended(&mut bytes)?;
         if kind == 6 {
-            return Bits::new(bytes.rest()).ue();
+            return Some(bytes.rest());
         }
         bytes.skip(len)?;
     }

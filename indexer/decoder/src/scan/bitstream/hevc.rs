@@ -1,15 +1,17 @@
-//! HEVC heads (ITU-T H.265 7.3): IRAP pictures by NAL unit type.
+//! HEVC heads (ITU-T H.265 7.3 and Annex D): IRAP pictures by NAL unit type, recovery points.
 
 use super::super::bytes::{Bits, Bytes, unescape};
+use super::h264::{SEI_LEN_MAX, recovery_message};
 use super::{Kind, Look, Sets};
 
 const VPS: u8 = 32;
 pub(super) const SPS: u8 = 33;
 pub(super) const PPS: u8 = 34;
 const DELIMITER: u8 = 35;
+const SEI: u8 = 39;
 
 pub(super) fn look<'a>(units: impl Iterator<Item = &'a [u8]>, sets: &mut Sets) -> Look {
-    let mut delimited = false;
+    let (mut recovery, mut delimited) = (None, false);
     for unit in units {
         let (Some(header), Some(payload)) = (unit.first(), unit.get(2..)) else { continue };
         let kind = header >> 1 & 0x3f;
@@ -24,16 +26,27 @@ pub(super) fn look<'a>(units: impl Iterator<Item = &'a [u8]>, sets: &mut Sets) -
                 delimited |= kind != PPS;
             }
             0..=31 => {
-                let kind = if (16..=21).contains(&kind) { Kind::Instant } else { Kind::Dependent };
+                let kind = match recovery {
+                    _ if (16..=21).contains(&kind) => Kind::Instant,
+                    Some(0) => Kind::Instant,
+                    Some(later) => u8::try_from(later).map_or(Kind::Dependent, Kind::Gradual),
+                    None => Kind::Dependent,
+                };
                 // first_slice_segment_in_pic_flag
                 let begins = delimited || payload.first().is_some_and(|byte| byte & 0x80 != 0);
                 return Look { kind: Some(kind), begins, ..Look::default() };
             }
             DELIMITER => delimited = true,
+            SEI => recovery = recovery.or_else(|| recovery_point(&unescape(payload, SEI_LEN_MAX))),
             _ => {}
         }
     }
     Look::default()
+}
+
+/// `recovery_poc_cnt` of a recovery point: pictures in the order of presentation, which gradual refresh does not change.
+fn recovery_point(messages: &[u8]) -> Option<i64> {
+    Bits::new(recovery_message(messages)?).se()
 }
 
 /// The coded size that a sequence parameter set tells, in pixels, before cropping.
@@ -126,5 +139,17 @@ mod tests {
         check(21, Some(Kind::Instant));
         check(22, Some(Kind::Dependent));
         check(35, None);
+    }
+
+    #[test]
+    fn recovery_points() {
+        let check = |count: u8, expected| {
+            let (sei, slice) = ([SEI << 1, 1, 6, 1, count, 0x80], [1 << 1, 1, 0x80, 0]);
+            let found = look([&sei[..], &slice].into_iter(), &mut Sets::default());
+            assert_eq!(found.kind, expected, "{count:08b}");
+        };
+        check(0b0010_0001, Some(Kind::Gradual(2)));
+        check(0b1001_0000, Some(Kind::Instant));
+        check(0b0110_0000, Some(Kind::Dependent)); // whole one picture ago: of no use
     }
 }

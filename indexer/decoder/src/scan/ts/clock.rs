@@ -29,6 +29,12 @@ impl Clock {
         self.frame
     }
 
+    /// By how much the next picture's time leaps from the one before; nothing where it is followed.
+    pub(super) fn leap(&self, pts: Option<u64>, dts: Option<u64>) -> Option<i64> {
+        let step = distance(self.last?.0, dts.or(pts)?);
+        (step.abs() > JUMP_MAX).then_some(step)
+    }
+
     /// The presentation time of the next picture, in time that goes on. One without times follows the one before.
     pub(super) fn place(&mut self, pts: Option<u64>, dts: Option<u64>) -> i64 {
         let (raw, time) = match (dts.or(pts), self.last) {
@@ -98,6 +104,12 @@ mod tests {
         // A pause of up to ten seconds is one.
         check(&[(0, 0), (900_000, 900_000)], &[0, 900_000]);
         check(&[(0, 0), (900_001, 900_001)], &[0, 3600]);
+        let mut clock = Clock::new();
+        assert_eq!(clock.leap(Some(900_001), None), None);
+        clock.place(Some(900_000), None);
+        let leaps = [0, 1_800_000, 1_800_001].map(|pts| clock.leap(Some(pts), None));
+        assert_eq!(leaps, [None, None, Some(900_001)]);
+        assert_eq!(clock.leap(Some(900_000), Some(WRAP - 2)), Some(-900_002));
     }
 
     #[test]

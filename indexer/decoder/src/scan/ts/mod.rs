@@ -12,8 +12,8 @@
 use std::collections::VecDeque;
 
 use stills_model::fault::{Fault, FaultKind};
-use stills_model::keyframe::{Codec, DecoderConfig, Orientation, Packaging};
-use stills_model::keyframe_index::KeyframeIndex;
+use stills_model::keyframe::{Codec, DecoderConfig, Orientation, Packaging, ticks_to_ms};
+use stills_model::leap::{Leap, Leaps, Scanned};
 use stills_model::wire::READ_LEN_MAX;
 
 use super::bitstream::{self, Kind, Look, Sets};
@@ -68,7 +68,7 @@ pub(super) fn scan(
     (first, stride): (usize, u8),
     growing: bool,
     resume: &[u8],
-) -> Result<KeyframeIndex, Fault> {
+) -> Result<Scanned, Fault> {
     let start = State::new(window, first as u64, stride)?;
     let state = match State::read(resume) {
         Ok(state) if state.goes_on(window, stride)? => state,
@@ -80,6 +80,7 @@ pub(super) fn scan(
         let video = walk.state.video;
         walk.state = start;
         walk.state.video = video;
+        walk.leaps = Leaps::default();
         walk.all(window)?;
     }
     walk.finish(growing)
@@ -150,6 +151,7 @@ struct Walk {
     passed: Vec<bool>,
     open: Option<Unit>,
     scrambled: bool,
+    leaps: Leaps,
     /// Where pictures go instead of the timeline; then the video is fixed, whatever tables say.
     listed: Option<VecDeque<Sample>>,
 }
@@ -157,7 +159,7 @@ struct Walk {
 impl Walk {
     fn new(state: State, listed: Option<VecDeque<Sample>>) -> Self {
         let passed = vec![false; 1 << 13];
-        Self { state, tables: Tables::default(), passed, open: None, scrambled: false, listed }
+        Self { state, tables: Tables::default(), passed, open: None, scrambled: false, leaps: Leaps::default(), listed }
     }
 
     fn all(&mut self, window: &mut Window<'_>) -> Result<Ended, Fault> {
@@ -256,6 +258,9 @@ impl Walk {
             held.bytes += unit.bytes;
             return Ok(());
         }
+        if let Some(by) = self.state.clock.leap(header.pts, header.dts) {
+            self.leaps.push(Leap { offset: unit.offset, by_ms: ticks_to_ms(by, 90_000) });
+        }
         let pts = self.state.clock.place(header.pts, header.dts);
         if look.kind.is_none() {
             return Ok(());
@@ -303,7 +308,7 @@ impl Walk {
         }
     }
 
-    fn finish(mut self, growing: bool) -> Result<KeyframeIndex, Fault> {
+    fn finish(mut self, growing: bool) -> Result<Scanned, Fault> {
         if self.state.video.is_none() {
             return Err(match self.tables.unsupported {
                 Some(name) => unsupported(format!("the video codec '{name}' is not decoded here")),
@@ -324,7 +329,7 @@ impl Walk {
         if self.state.timeline.is_empty() && !growing {
             return Err(damaged("the transport stream has no whole picture"));
         }
-        Ok(self.state.timeline.into_index(resume))
+        Ok(Scanned { index: self.state.timeline.into_index(resume), leaps: self.leaps })
     }
 }
 
