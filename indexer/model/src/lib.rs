@@ -7,6 +7,7 @@
 //! Reading order: ids and time, events, recordings and coverage, keyframes and the frame rule, thumbs, wire.
 
 pub mod codec;
+mod hex;
 pub mod id;
 pub mod time;
 

@@ -13,6 +13,7 @@
 //! - [`list`]: coverage, recordings and devices for search and for people.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use stills_model::codec::Malformed;
@@ -51,6 +52,9 @@ use sled::{Batch, Table, Tables};
 /// Locks for writers; more than any machine has writers at once.
 const SHARDS: usize = 64;
 
+/// Counters of changes; timelines that share one cost each other look-ups, nothing else.
+const CHANGE_COUNTERS: usize = 4096;
+
 /// For how long an event's identity is remembered.
 const SEEN_MS: i64 = 24 * 3_600_000;
 
@@ -62,6 +66,8 @@ const SEEN_PER_CALL: usize = 20_000;
 pub struct Catalog {
     tables: Tables,
     shards: Vec<Mutex<()>>,
+    /// How often each timeline may have changed.
+    changes: Vec<AtomicU64>,
     /// Tells this store from every other and from itself before a rebuild.
     incarnation: String,
     /// Recordings this close are one coverage.
@@ -103,7 +109,8 @@ impl Catalog {
             }
         };
         let shards = (0..SHARDS).map(|_| Mutex::new(())).collect();
-        Ok((Self { tables, shards, incarnation, seam_ms }, opened))
+        let changes = (0..CHANGE_COUNTERS).map(|_| AtomicU64::new(0)).collect();
+        Ok((Self { tables, shards, changes, incarnation, seam_ms }, opened))
     }
 
     /// Watches the calls into the store.
@@ -238,15 +245,40 @@ impl Catalog {
         self.tables.size_on_disk()
     }
 
-    fn lock(&self, timeline: &Timeline) -> MutexGuard<'_, ()> {
-        let hash =
-            timeline.key().iter().fold(0usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
-        // A writer that panicked left nothing half-done: its batch was not applied.
-        self.shards[hash % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    /// How often a timeline may have changed so far: while the number stays, what was read of it after an earlier look
+    /// at the number is still so, but for what depends on the time.
+    pub fn n_changes(&self, timeline: &Timeline) -> u64 {
+        self.changes[Self::hash(timeline) % CHANGE_COUNTERS].load(Ordering::Acquire)
     }
 
-    fn lock_all(&self) -> Vec<MutexGuard<'_, ()>> {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner)).collect()
+    fn hash(timeline: &Timeline) -> usize {
+        timeline.key().iter().fold(0usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)))
+    }
+
+    fn lock(&self, timeline: &Timeline) -> Turn<'_> {
+        let hash = Self::hash(timeline);
+        // A writer that panicked left nothing half-done: its batch was not applied.
+        let shard = self.shards[hash % SHARDS].lock().unwrap_or_else(PoisonError::into_inner);
+        Turn { _shards: vec![shard], changed: std::slice::from_ref(&self.changes[hash % CHANGE_COUNTERS]) }
+    }
+
+    fn lock_all(&self) -> Turn<'_> {
+        let shards = self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner));
+        Turn { _shards: shards.collect(), changed: &self.changes }
+    }
+}
+
+/// A writer's turn. Its end counts as a change, before the next writer's turn and before the write is told of.
+struct Turn<'a> {
+    _shards: Vec<MutexGuard<'a, ()>>,
+    changed: &'a [AtomicU64],
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        for counter in self.changed {
+            counter.fetch_add(1, Ordering::Release);
+        }
     }
 }
 

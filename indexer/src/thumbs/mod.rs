@@ -1,7 +1,9 @@
 //! The read path: from an instant to a picture. Every interface and the prerenderer go through here.
 //!
-//! 1. [`Thumbs::locate`]: the catalog's frame rule names recording and keyframe;
-//! 2. [`Thumbs::picture`]: hot memory; a failure that is still remembered; the disk cache; else
+//! 1. [`Thumbs::locate`]: the catalog's frame rule names recording and keyframe; what it named lately is remembered for as
+//!    long as nothing of the device changes ([`known`]);
+//! 2. [`Thumbs::picture`]: hot memory; the disk cache, at once where no disk has to be waited for; a failure that is still
+//!    remembered; else
 //! 3. one render for all who ask ([`flight`]): it runs as a task of its own that outlives its callers;
 //! 4. the render reads the keyframe's bytes, decodes in another process, stores, and answers ([`render`]).
 //!
@@ -13,6 +15,7 @@
 pub mod age;
 pub mod exact;
 pub(crate) mod flight;
+mod known;
 pub mod poster;
 mod render;
 mod shape;
@@ -41,6 +44,7 @@ use crate::threads::{CallError, Threads};
 
 use age::FaultMemory;
 use flight::Flights;
+use known::Known;
 use poster::Posters;
 use render::Plan;
 
@@ -143,6 +147,7 @@ pub struct Thumbs(Arc<Inner>);
 struct Inner {
     parts: Parts,
     hot: moka::sync::Cache<ThumbKey, Bytes>,
+    known: Known,
     faults: FaultMemory,
     flights: Flights<ThumbKey>,
     posters: Posters,
@@ -172,6 +177,7 @@ impl Thumbs {
         Self(Arc::new(Inner {
             parts,
             hot,
+            known: Known::new(),
             faults: FaultMemory::new(),
             flights: Flights::default(),
             posters: Posters::new(),
@@ -198,12 +204,25 @@ impl Thumbs {
     /// [`ThumbError::Missing`] says what is there instead.
     pub async fn locate(&self, timeline: Timeline, instant: Timestamp) -> Result<Located, ThumbError> {
         let now = self.0.parts.clock.now();
-        let located = self.ask(move |catalog| catalog.locate(timeline, instant, now)).await?;
-        let located = located.map_err(|missing| match self.0.parts.catalog.is_partial() {
-            // It may be among what is not there yet.
-            true => ThumbError::Rebuilding,
-            false => ThumbError::Missing(missing),
-        })?;
+        let catalog = self.catalog().await?;
+        let located = match self.0.known.get(&catalog, timeline, instant) {
+            Some(located) => located,
+            None => {
+                let n_changes = catalog.n_changes(&timeline);
+                let look = {
+                    let catalog = Arc::clone(&catalog);
+                    move || catalog.locate(timeline, instant, now)
+                };
+                let located = self.0.parts.threads.call(LOOKUP_DEADLINE, look).await??;
+                let located = located.map_err(|missing| match self.0.parts.catalog.is_partial() {
+                    // It may be among what is not there yet.
+                    true => ThumbError::Rebuilding,
+                    false => ThumbError::Missing(missing),
+                })?;
+                self.0.known.note(&catalog, n_changes, &located);
+                located
+            }
+        };
         if located.expires_at.is_some_and(|expires_at| expires_at <= now) {
             return Err(ThumbError::Missing(Missing::Deleted));
         }
@@ -243,7 +262,21 @@ impl Thumbs {
     /// [`ThumbError::Fault`] when it cannot be made, now or for as long as the failure is remembered.
     pub async fn picture(&self, located: &Located, rendition: Rendition, class: Class) -> Result<Picture, ThumbError> {
         let key = key_of(located, rendition);
-        let (plan, as_of) = match self.seek(key, located).await? {
+        self.picture_of(located, key, key.etag(), class).await
+    }
+
+    /// The same for a caller who knows the picture's key and tag.
+    ///
+    /// # Errors
+    /// As [`Thumbs::picture`].
+    pub async fn picture_of(
+        &self,
+        located: &Located,
+        key: ThumbKey,
+        etag: ETag,
+        class: Class,
+    ) -> Result<Picture, ThumbError> {
+        let (plan, as_of) = match self.seek(key, etag, located).await? {
             Sought::Stored(picture) => return Ok(picture),
             Sought::Missing { plan, as_of } => (plan, as_of),
         };
@@ -255,12 +288,12 @@ impl Thumbs {
             move || async move {
                 match this.landed(key, as_of).await {
                     Some(body) => Ok(body),
-                    None => this.render(&located, plan, &[rendition], class).await,
+                    None => this.render(&located, plan, &[key.rendition], class).await,
                 }
             }
         };
         let rendered = self.0.flights.join(key, render).await.map_err(ThumbError::Fault)?;
-        Ok(Picture { body: rendered, etag: key.etag(), origin: Origin::Rendered })
+        Ok(Picture { body: rendered, etag, origin: Origin::Rendered })
     }
 
     /// The disk cache, for what cannot do without.
@@ -274,15 +307,20 @@ impl Thumbs {
     }
 
     /// The stored picture of a key, or what it takes to render it: one call of the store either way.
-    async fn seek(&self, key: ThumbKey, located: &Located) -> Result<Sought, ThumbError> {
-        let etag = key.etag();
+    async fn seek(&self, key: ThumbKey, etag: ETag, located: &Located) -> Result<Sought, ThumbError> {
         let metrics = &self.0.parts.metrics;
         if let Some(body) = self.0.hot.get(&key) {
             metrics.cache_request(CacheTier::Hot, true);
             return Ok(Sought::Stored(Picture { body, etag, origin: Origin::Hot }));
         }
         metrics.cache_request(CacheTier::Hot, false);
-        let (cache, catalog, located) = (self.0.parts.cache.get(), self.catalog().await?, located.clone());
+        let cache = self.0.parts.cache.get();
+        if let Some(body) = cache.as_ref().and_then(|cache| cache.get_at_once(&key)) {
+            self.keep_hot(key, &body);
+            metrics.cache_request(CacheTier::Disk, true);
+            return Ok(Sought::Stored(Picture { body, etag, origin: Origin::Disk }));
+        }
+        let (catalog, located) = (self.catalog().await?, located.clone());
         let look = move || {
             let as_of = cache.as_ref().map_or(0, |cache| cache.n_puts());
             // A cache that cannot answer costs a render, never an answer.
@@ -297,10 +335,17 @@ impl Thumbs {
         };
         let sought = self.0.parts.threads.call(LOOKUP_DEADLINE, look).await?;
         if let Sought::Stored(picture) = &sought {
-            self.0.hot.insert(key, picture.body.clone());
+            self.keep_hot(key, &picture.body);
         }
         metrics.cache_request(CacheTier::Disk, matches!(sought, Sought::Stored(_)));
         Ok(sought)
+    }
+
+    fn keep_hot(&self, key: ThumbKey, body: &Bytes) {
+        // What nothing fits into need not weigh it.
+        if self.0.parts.hot_bytes > 0 {
+            self.0.hot.insert(key, body.clone());
+        }
     }
 
     /// The picture that another flight stored after its caller had looked for it and before the caller's own flight
