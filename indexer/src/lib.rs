@@ -28,6 +28,7 @@ pub mod layout;
 pub mod live;
 pub mod maintain;
 mod marker;
+mod recent;
 pub mod source;
 pub mod uploads;
 

@@ -33,6 +33,9 @@ impl<T: Send + Sync + 'static> Live<T> {
 
     /// The store, waited for no longer than `deadline`.
     pub async fn get_within(&self, deadline: Duration) -> Option<Arc<T>> {
+        if let Some(store) = self.get() {
+            return Some(store);
+        }
         let until = Instant::now() + deadline;
         loop {
             match self.get() {

@@ -62,6 +62,8 @@ pub struct Metrics {
     scan_duration: Histogram,
     scan_leaps: Counter,
     cache_requests: Family<Labels<2>, Counter>,
+    /// The same counters by tier, hits first: without a look-up for each picture.
+    cache_counters: [[Counter; 2]; 2],
     events: Family<Labels<1>, Counter>,
     pub cache_bytes: Gauge<u64, AtomicU64>,
     pub images: Gauge<u64, AtomicU64>,
@@ -106,6 +108,7 @@ impl Metrics {
             scan_duration: Histogram::new(SLOW_BUCKETS),
             scan_leaps: Counter::default(),
             cache_requests: Family::default(),
+            cache_counters: Default::default(),
             events: Family::default(),
             cache_bytes: Gauge::default(),
             images: Gauge::default(),
@@ -196,8 +199,10 @@ impl Metrics {
             let _ = self.recoveries.get_or_create(&[("store", store)]);
         }
         // A series that is 0 from the start lets a rate be computed of its first event too.
-        for (tier, outcome) in [("hot", "hit"), ("hot", "miss"), ("disk", "hit"), ("disk", "miss")] {
-            let _ = self.cache_requests.get_or_create(&[("tier", tier), ("outcome", outcome)]);
+        for (tier, counters) in ["hot", "disk"].into_iter().zip(&mut self.cache_counters) {
+            for (outcome, counter) in ["hit", "miss"].into_iter().zip(counters) {
+                *counter = self.cache_requests.get_or_create(&[("tier", tier), ("outcome", outcome)]).clone();
+            }
         }
         self
     }
@@ -232,12 +237,13 @@ impl Metrics {
 
     /// One look into a cache.
     pub fn cache_request(&self, tier: CacheTier, is_hit: bool) {
-        let tier = match tier {
-            CacheTier::Hot => "hot",
-            CacheTier::Disk => "disk",
+        let [hot, disk] = &self.cache_counters;
+        let [hit, miss] = match tier {
+            CacheTier::Hot => hot,
+            CacheTier::Disk => disk,
         };
-        let outcome = if is_hit { "hit" } else { "miss" };
-        self.cache_requests.get_or_create(&[("tier", tier), ("outcome", outcome)]).inc();
+        let counter = if is_hit { hit } else { miss };
+        counter.inc();
     }
 
     /// One store (`catalog`, `cache`) that was opened anew while running.

@@ -242,7 +242,8 @@ pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 
 fn respond(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> HttpResponse {
     // The first of all headers: NGINX heeds it only before `Cache-Control`.
-    if let Some(expires) = headers.get(X_ACCEL_EXPIRES).cloned() {
+    let is_first = headers.keys().next() == Some(&X_ACCEL_EXPIRES);
+    if let Some(expires) = headers.get(X_ACCEL_EXPIRES).filter(|_| !is_first).cloned() {
         let mut sorted = HeaderMap::with_capacity(headers.len());
         sorted.insert(X_ACCEL_EXPIRES, expires);
         let others = headers.iter().filter(|(name, _)| *name != X_ACCEL_EXPIRES);
@@ -351,17 +352,17 @@ impl JobAnswer {
 #[derive(Debug)]
 pub(crate) struct Reply {
     status: StatusCode,
+    content_type: Option<&'static str>,
     headers: HeaderMap,
     body: Bytes,
 }
 
+/// Headers of a picture, and those that every answer gets: room for them is made once.
+const HEADERS_USUAL: usize = 12;
+
 impl Reply {
     fn new(status: StatusCode, content_type: Option<&'static str>, body: Bytes) -> Self {
-        let mut headers = HeaderMap::new();
-        if let Some(content_type) = content_type {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        }
-        Self { status, headers, body }
+        Self { status, content_type, headers: HeaderMap::with_capacity(HEADERS_USUAL), body }
     }
 
     /// 200 with a body.
@@ -423,7 +424,26 @@ impl Reply {
         self
     }
 
-    pub(crate) fn into_response(self) -> HttpResponse {
+    /// Adds a header whose value is made already.
+    #[must_use]
+    pub(crate) fn with_value(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Adds a header whose text is not needed any more.
+    #[must_use]
+    pub(crate) fn with_text(mut self, name: HeaderName, text: String) -> Self {
+        if let Ok(value) = HeaderValue::try_from(text) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    pub(crate) fn into_response(mut self) -> HttpResponse {
+        if let Some(content_type) = self.content_type {
+            self.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
         respond(self.status, self.headers, self.body)
     }
 }

@@ -1,8 +1,5 @@
 //! Routes are data: a closed enum and one pure parser. Knows no handler, no status and no configuration but the prefix.
 
-use std::sync::LazyLock;
-
-use regex::Regex;
 use stills_indexer::jobs::record::{JobId, ResultSecret};
 use stills_model::id::{DeviceId, Timeline, UserId};
 use stills_model::rendition::Rendition;
@@ -87,13 +84,6 @@ impl Fault {
     }
 }
 
-#[expect(clippy::expect_used, reason = "a constant pattern, compiled by a test")]
-static THUMB: LazyLock<Regex> = LazyLock::new(|| {
-    let pattern =
-        r"^/([a-fA-F0-9]{24})/([a-fA-F0-9]{24})/([0-9]+)/([0-9]+)/1/false/thumb-([0-9]+)-w([0-9]+)-h([0-9]+)\.jpg$";
-    Regex::new(pattern).expect("a valid pattern")
-});
-
 impl Route {
     /// The route of a raw path (as sent, still percent-encoded: no valid path needs encoding).
     pub(crate) fn parse(prefix: &str, path: &str) -> Self {
@@ -170,25 +160,28 @@ fn job_result(rest: &str) -> Option<Route> {
     Some(Route::JobResult(id.parse().ok()?, secret.parse().ok()?))
 }
 
-fn digits(text: &str) -> Digits {
+/// Nothing where it is anything but one or more decimal digits.
+fn digits(text: &str) -> Option<Digits> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
     let significant = text.trim_start_matches('0');
-    if significant.is_empty() { Some(0) } else { significant.parse().ok() }
+    Some(if significant.is_empty() { Some(0) } else { significant.parse().ok() })
 }
 
 impl ThumbPath {
     fn parse(path: &str) -> Option<Self> {
-        let parts = THUMB.captures(path)?;
-        let part = |n: usize| parts.get(n).map_or("", |part| part.as_str());
-        let user: UserId = part(1).parse().ok()?;
-        let device: DeviceId = part(2).parse().ok()?;
-        Some(Self {
-            timeline: Timeline { user, device },
-            start: digits(part(3)),
-            end: digits(part(4)),
-            offset: digits(part(5)),
-            width: digits(part(6)),
-            height: digits(part(7)),
-        })
+        let mut parts = path.strip_prefix('/')?.split('/');
+        let user: UserId = parts.next()?.parse().ok()?;
+        let device: DeviceId = parts.next()?.parse().ok()?;
+        let (start, end) = (digits(parts.next()?)?, digits(parts.next()?)?);
+        let ("1", "false") = (parts.next()?, parts.next()?) else { return None };
+        let name = parts.next()?.strip_prefix("thumb-")?.strip_suffix(".jpg")?;
+        let (offset, size) = name.split_once("-w")?;
+        let (width, height) = size.split_once("-h")?;
+        let (offset, width, height) = (digits(offset)?, digits(width)?, digits(height)?);
+        let timeline = Timeline { user, device };
+        parts.next().is_none().then_some(Self { timeline, start, end, offset, width, height })
     }
 
     /// The window, if its numbers are within the limits; also what a signature opens.
@@ -281,6 +274,14 @@ mod tests {
             "//{u}/{d}/0/1000/1/false/thumb-1-w1-h1.jpg",
             "/{u}/{d}x/0/1000/1/false/thumb-1-w1-h1.jpg",
             "/x/{u}/{d}/0/1000/1/false/thumb-1-w1-h1.jpg",
+            "{u}/{d}/0/1000/1/false/thumb-1-w1-h1.jpg",
+            "/{u}/{d}//1000/1/false/thumb-1-w1-h1.jpg",
+            "/{u}/{d}/0/1000/1/false/thumb--w1-h1.jpg",
+            "/{u}/{d}/0/1000/1/false/thumb-1-w1-h1-h1.jpg",
+            "/{u}/{d}/0/1000/1/false/thumb-1-w-w1-h1.jpg",
+            "/{u}/{d}/0/1000/1/false/thumb-1-w1-h.jpg",
+            "/{u}/{d}/0/1000/1/false/thumb-1-h1-w1.jpg",
+            "/{u}/{d}/0/1\u{661}/1/false/thumb-1-w1-h1.jpg",
         ] {
             check(other, "none");
         }

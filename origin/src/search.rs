@@ -1,10 +1,7 @@
 //! `GET /v1/thumbnails/search`: which thumbs a window has, by arithmetic on coverage. Never touches media.
 
-use std::fmt::Write;
-
 use http::header::{self, HeaderName};
 use http::request::Parts;
-use stills_indexer::catalog::Located;
 use stills_indexer::config::pictures::{PrerenderInterval, SearchUrls, Snap};
 use stills_indexer::thumbs;
 use stills_model::coverage::Coverage;
@@ -39,12 +36,6 @@ struct Search {
     snap: Snap,
 }
 
-/// One entry: the instant asked, and the URL that shows it.
-struct Entry {
-    timestamp_ms: i64,
-    url: String,
-}
-
 /// Lists a page of the window's thumbs.
 pub(crate) async fn get(app: &App, parts: &Parts) -> Result<Reply, Problem> {
     let credentials = Credentials::from_headers(&parts.headers)?;
@@ -65,14 +56,14 @@ pub(crate) async fn get(app: &App, parts: &Parts) -> Result<Reply, Problem> {
     let count = usize::try_from(search.page_size).unwrap_or(0);
     let instants: Vec<Timestamp> = grid.page(skip, count).collect();
     let shown: Vec<Timestamp> = instants.iter().map(|instant| search.snapped(app, &coverage, *instant)).collect();
-    let entries = search.entries(app, &instants, &shown).await?;
+    let body = search.body(app, &instants, &shown).await?;
     if !shown.is_empty() {
         let mut shown = shown;
         shown.sort_unstable();
         app.engine.pipeline.request_listed(search.timeline, search.rendition, shown);
     }
 
-    let mut reply = Reply::ok("application/json", render(&entries))
+    let mut reply = Reply::ok("application/json", body)
         .with(header::CACHE_CONTROL, "private, no-cache")
         .with(TOTAL, &grid.len().to_string())
         .with(header::LINK, &search.links(app, parts.uri.query().unwrap_or_default(), grid.len()));
@@ -84,16 +75,57 @@ pub(crate) async fn get(app: &App, parts: &Parts) -> Result<Reply, Problem> {
     Ok(reply)
 }
 
-fn render(entries: &[Entry]) -> String {
-    let mut body = String::with_capacity(entries.len() * 160 + 2);
-    body.push('[');
-    for (n, Entry { timestamp_ms, url }) in entries.iter().enumerate() {
-        let comma = if n == 0 { "" } else { "," };
-        // Hosts, prefixes and our own paths hold nothing that JSON escapes: they are checked where they come from.
-        let _ = write!(body, r#"{comma}{{"url":"{url}","timestamp":{timestamp_ms}}}"#);
+/// The page as it is written: a thousand entries that differ in little but their numbers.
+struct Body(Vec<u8>);
+
+impl Body {
+    /// What brackets and two long numbers of an entry take.
+    const ENTRY_MARGIN: usize = 48;
+
+    fn of(n_entries: usize, url_len: usize) -> Self {
+        let mut text = Vec::with_capacity(n_entries * (url_len + Self::ENTRY_MARGIN) + 2);
+        text.push(b'[');
+        Self(text)
     }
-    body.push(']');
-    body
+
+    /// Adds an entry whose URL is `front`, the offset, `back`. Hosts, prefixes and our own paths hold nothing that JSON
+    /// escapes: they are checked where they come from.
+    fn push(&mut self, (front, offset_ms, back): (&str, i64, &str), timestamp_ms: i64) {
+        self.push_text(if self.0.len() > 1 { r#",{"url":""# } else { r#"{"url":""# });
+        self.push_text(front);
+        self.push_number(offset_ms);
+        self.push_text(back);
+        self.push_text(r#"","timestamp":"#);
+        self.push_number(timestamp_ms);
+        self.0.push(b'}');
+    }
+
+    fn push_text(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    fn push_number(&mut self, number: i64) {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        let mut rest = number.unsigned_abs();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        if number < 0 {
+            self.0.push(b'-');
+        }
+        self.0.extend_from_slice(&digits[at..]);
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.0.push(b']');
+        self.0
+    }
 }
 
 impl Search {
@@ -148,9 +180,12 @@ impl Search {
 
     /// The instant whose picture stands for `instant`: the nearest anchor where that is wished for and allowed.
     fn snapped(&self, app: &App, coverage: &Coverage, instant: Timestamp) -> Timestamp {
+        if self.snap != Snap::Anchors {
+            return instant;
+        }
         let PrerenderInterval::Every(every) = app.config().prerender.interval else { return instant };
         let every_ms = i64::try_from(every.as_millis()).unwrap_or(i64::MAX);
-        if self.snap != Snap::Anchors || self.interval_ms < every_ms.saturating_mul(2) {
+        if self.interval_ms < every_ms.saturating_mul(2) {
             return instant;
         }
         let Some(stretch) = coverage.at(instant) else { return instant };
@@ -161,25 +196,34 @@ impl Search {
         inside.reduce(|a, b| stills_model::keyframe::nearer(instant, a, b)).unwrap_or(instant)
     }
 
-    async fn entries(&self, app: &App, instants: &[Timestamp], shown: &[Timestamp]) -> Result<Vec<Entry>, Problem> {
+    async fn body(&self, app: &App, instants: &[Timestamp], shown: &[Timestamp]) -> Result<Vec<u8>, Problem> {
         let timestamp_ms = |instant: &Timestamp| instant.since_ms(self.window.start);
         if self.urls == SearchUrls::Request {
-            let signature = self.signature(app, &self.window);
-            let url = |at: &Timestamp| self.url(app, &self.window, at.since_ms(self.window.start), None, &signature);
-            let entries = instants.iter().zip(shown);
-            return Ok(entries.map(|(of, at)| Entry { timestamp_ms: timestamp_ms(of), url: url(at) }).collect());
+            let front = self.front(app, &self.window);
+            let back = self.back(None, &self.signature(app, &self.window));
+            let mut body = Body::of(instants.len(), front.len() + back.len());
+            for (of, at) in instants.iter().zip(shown) {
+                body.push((&front, at.since_ms(self.window.start), &back), timestamp_ms(of));
+            }
+            return Ok(body.finish());
         }
-        let Some((first, last)) = shown.iter().min().zip(shown.iter().max()) else { return Ok(Vec::new()) };
+        let Some((first, last)) = shown.iter().min().zip(shown.iter().max()) else { return Ok(b"[]".to_vec()) };
         let window = Span { start: *first, end: *last };
         let located = app.engine.thumbs.locate_all(self.timeline, window, shown.to_vec()).await?;
-        let mut urls = SharedUrls { search: self, app, signed_day: None };
-        let entries = instants.iter().zip(shown).zip(located);
-        Ok(entries
-            .map(|((of, at), located)| Entry {
-                timestamp_ms: timestamp_ms(of),
-                url: urls.url(*at, located.ok().as_ref()),
-            })
-            .collect())
+        let mut day = Day::of(self, app, *first);
+        let mut body = Body::of(instants.len(), day.front.len() + self.back(Some(""), &day.signature).len());
+        for ((of, asked), located) in instants.iter().zip(shown).zip(located) {
+            let located = located.as_ref().ok();
+            // A keyframe that lies outside of its recording is not covered itself: the instant asked names it.
+            let at = located.filter(|located| located.is_own_instant).map_or(*asked, |located| located.timestamp);
+            if at.day().span() != day.span {
+                day = Day::of(self, app, at);
+            }
+            let version = located.map(|located| thumbs::key_of(located, self.rendition).etag().prefix());
+            let back = self.back(version.as_deref(), &day.signature);
+            body.push((&day.front, at.since_ms(day.span.start), &back), timestamp_ms(of));
+        }
+        Ok(body.finish())
     }
 
     fn signature(&self, app: &App, span: &Span) -> String {
@@ -187,22 +231,24 @@ impl Search {
         if self.signed { app.auth.sign(&window).unwrap_or_default() } else { String::new() }
     }
 
-    fn url(&self, app: &App, span: &Span, offset_ms: i64, version: Option<&str>, signature: &str) -> String {
+    /// A URL of this window up to its offset.
+    fn front(&self, app: &App, span: &Span) -> String {
         let config = app.config();
         let Timeline { user, device } = self.timeline;
         let (start, end) = (span.start, span.end);
-        let Rendition { width, height, .. } = self.rendition;
         let (host, prefix) = (&config.public.host, &config.public.prefix);
-        let mut url =
-            format!("{host}{prefix}/{user}/{device}/{start}/{end}/1/false/thumb-{offset_ms}-w{width}-h{height}.jpg");
-        let version = version.map(|version| format!("v={version}"));
-        let query: Vec<&str> =
-            version.as_deref().into_iter().chain((!signature.is_empty()).then_some(signature)).collect();
-        if !query.is_empty() {
-            url.push('?');
-            url.push_str(&query.join("&"));
+        format!("{host}{prefix}/{user}/{device}/{start}/{end}/1/false/thumb-")
+    }
+
+    /// A URL from its offset on.
+    fn back(&self, version: Option<&str>, signature: &str) -> String {
+        let Rendition { width, height, .. } = self.rendition;
+        match (version, signature) {
+            (None, "") => format!("-w{width}-h{height}.jpg"),
+            (None, signature) => format!("-w{width}-h{height}.jpg?{signature}"),
+            (Some(version), "") => format!("-w{width}-h{height}.jpg?v={version}"),
+            (Some(version), signature) => format!("-w{width}-h{height}.jpg?v={version}&{signature}"),
         }
-        url
     }
 
     /// First, previous, next and last page, as an RFC 8288 header.
@@ -227,29 +273,17 @@ impl Search {
     }
 }
 
-/// URLs that are the same whatever window they were found in: the keyframe's own day and instant.
-struct SharedUrls<'a> {
-    search: &'a Search,
-    app: &'a App,
-    /// The signature of the day that the last URL lay in.
-    signed_day: Option<(Span, String)>,
+/// What URLs have in common that are the same whatever window they were found in: the keyframe's own day.
+struct Day {
+    span: Span,
+    front: String,
+    signature: String,
 }
 
-impl SharedUrls<'_> {
-    /// The shared URL of the keyframe that answers for `asked`.
-    fn url(&mut self, asked: Timestamp, located: Option<&Located>) -> String {
-        // A keyframe that lies outside of its recording is not covered itself: the instant asked names it.
-        let at = located.map_or(asked, |located| if located.is_own_instant { located.timestamp } else { asked });
-        let day = at.day().span();
-        let signature = match &self.signed_day {
-            Some((known, signature)) if *known == day => signature.clone(),
-            _ => {
-                let signature = self.search.signature(self.app, &day);
-                self.signed_day = Some((day, signature.clone()));
-                signature
-            }
-        };
-        let version = located.map(|located| thumbs::key_of(located, self.search.rendition).etag().prefix());
-        self.search.url(self.app, &day, at.since_ms(day.start), version.as_deref(), &signature)
+impl Day {
+    /// The day of an instant.
+    fn of(search: &Search, app: &App, instant: Timestamp) -> Self {
+        let span = instant.day().span();
+        Self { span, front: search.front(app, &span), signature: search.signature(app, &span) }
     }
 }

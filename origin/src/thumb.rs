@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use http::header::{self, HeaderName};
+use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use stills_indexer::catalog::Located;
 use stills_indexer::config::auth::SignedCache;
@@ -55,7 +55,8 @@ pub(crate) async fn get(app: &App, parts: &Parts, path: &ThumbPath) -> Result<Re
     let looked = app.engine.thumbs.look(path.timeline, ask.instant, sought).await?;
     let located = looked.located.clone();
     let looked_up = began.elapsed();
-    let etag = thumbs::key_of(&located, ask.rendition).etag();
+    let key = thumbs::key_of(&located, ask.rendition);
+    let etag = key.etag();
     let ages = ages(app, parts, path, &located, etag).await?;
     // NGINX, told by a 304 not to keep what it has, would keep it for as long as before: it gets the whole answer.
     let may_confirm = ages.nginx_s > 0 || !parts.headers.contains_key(&EPOCH);
@@ -64,19 +65,19 @@ pub(crate) async fn get(app: &App, parts: &Parts, path: &ThumbPath) -> Result<Re
     }
     let picture = app.engine.thumbs.picture_of(looked, ask.rendition, Class::Interactive).await?;
     let ages = if picture.origin == Origin::Earlier { ages.about_to_change() } else { ages };
-    let reply = Reply::ok("image/jpeg", picture.body.clone()).with(CACHE_STATUS, cache_status(&picture));
-    let mut reply = headers(app, reply, &identity, &located, picture.etag, ages);
+    let reply = headers(app, Reply::ok("image/jpeg", picture.body.clone()), &identity, &located, picture.etag, ages);
+    let mut reply = reply.with_value(CACHE_STATUS, cache_status(&picture));
     if app.config().http.server_timing {
         reply = reply.with(SERVER_TIMING, &server_timing(looked_up, began.elapsed()));
     }
     Ok(reply)
 }
 
-fn cache_status(picture: &Picture) -> &'static str {
-    match picture.origin {
+fn cache_status(picture: &Picture) -> HeaderValue {
+    HeaderValue::from_static(match picture.origin {
         Origin::Hot | Origin::Disk | Origin::Earlier => "stills; hit",
         Origin::Rendered => "stills; fwd=miss; stored",
-    }
+    })
 }
 
 fn server_timing(looked_up: Duration, total: Duration) -> String {
@@ -144,11 +145,11 @@ fn headers(app: &App, reply: Reply, identity: &Identity, located: &Located, etag
     let immutable = if ages.is_immutable { ", immutable" } else { "" };
     let cache_control = format!("{who}, max-age={}{immutable}", ages.client_s.max(0));
     let mut reply = reply
-        .with(X_ACCEL_EXPIRES, &ages.nginx_s.max(0).to_string())
-        .with(header::CACHE_CONTROL, &cache_control)
-        .with(header::ETAG, &format!("\"{etag}\""))
-        .with(FRAME_TIMESTAMP, &located.timestamp.to_string())
-        .with(FRAME_DISTANCE, &located.distance_ms().to_string());
+        .with_value(X_ACCEL_EXPIRES, ages.nginx_s.max(0).into())
+        .with_text(header::CACHE_CONTROL, cache_control)
+        .with_text(header::ETAG, format!("\"{etag}\""))
+        .with_value(FRAME_TIMESTAMP, located.timestamp.as_ms().into())
+        .with_value(FRAME_DISTANCE, located.distance_ms().into());
     if app.config().http.cache_tags {
         reply = reply.with(CACHE_TAG, &format!("{},{}", located.timeline.device, located.recording));
     }

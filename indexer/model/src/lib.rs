@@ -8,6 +8,7 @@
 
 pub mod codec;
 pub mod column;
+mod hex;
 pub mod id;
 pub mod time;
 

@@ -6,7 +6,7 @@
 //! 1. [`DiskCache::put`] appends it to the newest volume (`volume`), then notes in the index where it is (`slots`
 //!    has the form, `index` the tree). One lock orders all changes; reads take none.
 //! 2. [`DiskCache::get`] looks it up, reads exactly its entry and checks key and CRC over all of it. What is wrong is
-//!    forgotten and a miss.
+//!    forgotten and a miss. Where a picture was found last is remembered, for [`DiskCache::get_at_once`].
 //! 3. Over the budget, the oldest volume goes, whole; what was read lately (`reads`) is copied forward (`evict`).
 //! 4. A delete punches the bodies, syncs, and only then forgets where they were (`remove`): were it the other way
 //!    round, a crash in between would leave pictures that nobody finds any more.
@@ -37,6 +37,7 @@ use stills_model::thumb::{MediaId, ThumbKey};
 use stills_model::time::Timestamp;
 
 use crate::clock::Clock;
+use crate::recent::Recent;
 
 pub use index::IndexError;
 use index::{CacheIndex, Checkpoint};
@@ -51,6 +52,8 @@ use volume::Volume;
 const VOLUMES_MAX: u64 = 512;
 /// How much may be appended before the index says that it has it: what a start reads again after a crash.
 const CHECKPOINT_BYTES: u64 = 8 << 20;
+/// Pictures whose place is remembered: about 3 MiB.
+const FOUND_MAX: usize = 1 << 15;
 /// How many index keys are listed at once.
 const KEYS_MAX: usize = 256;
 
@@ -193,9 +196,22 @@ pub struct DiskCache {
     /// Held by the one thread that evicts.
     evicting: Mutex<()>,
     counters: Counters,
+    /// Where pictures were found lately. An entry may be old: what is read there says itself which picture it is.
+    found: Recent<ThumbKey, Slot>,
 }
 
 impl DiskCache {
+    /// The picture, where its place is remembered and reading it waits for no disk; checked whole. None says nothing: then
+    /// [`DiskCache::get`] knows. May be called where nothing may block.
+    pub fn get_at_once(&self, key: &ThumbKey) -> Option<Bytes> {
+        let slot = self.found.find(key, |slot| Some(*slot))?;
+        let volume = self.volume(slot.volume)?;
+        let body = volume.read_at_once(slot, key)?;
+        volume.reads.mark(slot.offset);
+        self.counters.hits.fetch_add(1, Ordering::Relaxed);
+        Some(body)
+    }
+
     /// The picture, checked whole. What turns out damaged or lost is forgotten and None.
     pub fn get(&self, key: &ThumbKey) -> Result<Option<Bytes>, CacheError> {
         let page_key = PageKey::of(key);
@@ -207,6 +223,7 @@ impl DiskCache {
             if let Some((volume, Ok(Some(body)))) = volume.map(|volume| (Arc::clone(&volume), volume.read(slot, key))) {
                 volume.reads.mark(slot.offset);
                 self.counters.hits.fetch_add(1, Ordering::Relaxed);
+                self.found.put(*key, slot);
                 return Ok(Some(body));
             }
             if self.forget(key, &page_key, slot)? {

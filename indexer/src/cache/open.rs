@@ -83,6 +83,7 @@ impl DiskCache {
             appender: Mutex::new(Appender { active, next_id, uncheckpointed_bytes: 0 }),
             evicting: Mutex::new(()),
             counters: Counters::default(),
+            found: super::Recent::new(super::FOUND_MAX),
         };
         let mut report = OpenReport {
             index: index_state,

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use stills_model::thumb::ThumbKey;
 use stills_model::time::Timestamp;
 
@@ -199,17 +199,34 @@ impl Volume {
 
     /// The body of the live entry of `key` in the slot, all of it checked; None when anything is wrong with it.
     pub(super) fn read(&self, slot: Slot, key: &ThumbKey) -> io::Result<Option<Bytes>> {
-        let end = slot.offset.checked_add(slot.len.into());
-        let Ok(len) = usize::try_from(slot.len) else { return Ok(None) };
-        if len < HEADER_LEN || end.is_none_or(|end| end > self.len()) {
-            return Ok(None);
-        }
-        let mut entry = vec![0; len];
+        let Some(mut entry) = self.room_for(slot) else { return Ok(None) };
         self.file.read_exact_at(&mut entry, slot.offset)?;
-        let Some(found) = self.parse(slot.offset, &entry) else { return Ok(None) };
+        Ok(self.body(slot, key, entry))
+    }
+
+    /// The same where the system has the bytes in memory; None also when it has not, or cannot tell.
+    pub(super) fn read_at_once(&self, slot: Slot, key: &ThumbKey) -> Option<Bytes> {
+        let mut entry = self.room_for(slot)?;
+        let mut room = [io::IoSliceMut::new(&mut entry)];
+        let len = preadv2(&self.file, &mut room, slot.offset, ReadWriteFlags::NOWAIT).ok()?;
+        if len < entry.len() {
+            return None;
+        }
+        self.body(slot, key, entry)
+    }
+
+    /// Room for a whole entry, if one can be there.
+    fn room_for(&self, slot: Slot) -> Option<Vec<u8>> {
+        let end = slot.offset.checked_add(slot.len.into())?;
+        let len = usize::try_from(slot.len).ok()?;
+        (len >= HEADER_LEN && end <= self.len()).then(|| vec![0; len])
+    }
+
+    fn body(&self, slot: Slot, key: &ThumbKey, entry: Vec<u8>) -> Option<Bytes> {
+        let found = self.parse(slot.offset, &entry)?;
         let whole = found.slot == slot && found.key == *key && !found.is_punched;
         let intact = crc32c::crc32c(&entry[FIXED_LEN..]) == found.body_crc;
-        Ok((whole && intact).then(|| Bytes::from(entry).slice(HEADER_LEN..)))
+        (whole && intact).then(|| Bytes::from(entry).slice(HEADER_LEN..))
     }
 
     /// The entry whose header begins `bytes`, which stand at `offset`.

@@ -14,7 +14,7 @@
 //! - [`list`]: coverage, recordings and devices for search and for people.
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stills_model::codec::Malformed;
@@ -65,6 +65,9 @@ const SHARDS: usize = 64;
 /// Memory for hour blocks that were read lately: some hundred days of a camera.
 const BLOCKS_BYTES: u64 = 16 << 20;
 
+/// Counters of changes; timelines that share one cost each other look-ups, nothing else.
+const CHANGE_COUNTERS: usize = 4096;
+
 /// For how long an event's identity is remembered.
 const SEEN_MS: i64 = 24 * 3_600_000;
 
@@ -83,6 +86,8 @@ pub struct Catalog {
     folding: Mutex<()>,
     /// Blocks that the tables no longer point to, and perhaps still do on the disk.
     left_behind: Mutex<Vec<Place>>,
+    /// How often each timeline may have changed.
+    changes: Vec<AtomicU64>,
     /// Tells this store from every other and from itself before a rebuild.
     incarnation: String,
     /// Recordings this close are one coverage.
@@ -140,6 +145,7 @@ impl Catalog {
         let catalog = Self {
             tables,
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            changes: (0..CHANGE_COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             hours: HourFiles::open(dir.join("hours")).map_err(CatalogError::Hours)?,
             blocks,
             folding: Mutex::default(),
@@ -285,19 +291,44 @@ impl Catalog {
         self.tables.size_on_disk()
     }
 
+    /// How often a timeline may have changed so far: while the number stays, what was read of it after an earlier look
+    /// at the number is still so, but for what depends on the time.
+    pub fn n_changes(&self, timeline: &Timeline) -> u64 {
+        self.changes[Self::hash(timeline) % CHANGE_COUNTERS].load(Ordering::Acquire)
+    }
+
+    fn hash(timeline: &Timeline) -> usize {
+        timeline.key().iter().fold(0usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)))
+    }
+
     fn shard(&self, timeline: &Timeline) -> &Shard {
-        let hash =
-            timeline.key().iter().fold(0usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
-        &self.shards[hash % SHARDS]
+        &self.shards[Self::hash(timeline) % SHARDS]
     }
 
-    fn lock(&self, timeline: &Timeline) -> MutexGuard<'_, ()> {
+    fn lock(&self, timeline: &Timeline) -> Turn<'_> {
+        let hash = Self::hash(timeline);
         // A writer that panicked left nothing half-done: its batch was not applied.
-        self.shard(timeline).turn.lock().unwrap_or_else(PoisonError::into_inner)
+        let shard = self.shards[hash % SHARDS].turn.lock().unwrap_or_else(PoisonError::into_inner);
+        Turn { _shards: vec![shard], changed: std::slice::from_ref(&self.changes[hash % CHANGE_COUNTERS]) }
     }
 
-    fn lock_all(&self) -> Vec<MutexGuard<'_, ()>> {
-        self.shards.iter().map(|shard| shard.turn.lock().unwrap_or_else(PoisonError::into_inner)).collect()
+    fn lock_all(&self) -> Turn<'_> {
+        let shards = self.shards.iter().map(|shard| shard.turn.lock().unwrap_or_else(PoisonError::into_inner));
+        Turn { _shards: shards.collect(), changed: &self.changes }
+    }
+}
+
+/// A writer's turn. Its end counts as a change, before the next writer's turn and before the write is told of.
+struct Turn<'a> {
+    _shards: Vec<MutexGuard<'a, ()>>,
+    changed: &'a [AtomicU64],
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        for counter in self.changed {
+            counter.fetch_add(1, Ordering::Release);
+        }
     }
 }
 

@@ -50,8 +50,18 @@ impl Thumbs {
         rendition: Option<Rendition>,
     ) -> Result<Looked, ThumbError> {
         let now = self.0.parts.clock.now();
-        let (this, cache, catalog) = (self.clone(), self.0.parts.cache.get(), self.catalog().await?);
+        let catalog = self.catalog().await?;
+        if let Some(located) = self.0.known.get(&catalog, timeline, instant) {
+            if located.expires_at.is_some_and(|expires_at| expires_at <= now) {
+                return Err(ThumbError::Missing(Missing::Deleted));
+            }
+            let key = rendition.map(|rendition| key_of(&located, rendition));
+            let sought = key.and_then(|key| Some((key, self.at_once(key)?)));
+            return Ok(Looked { located, sought });
+        }
+        let (this, cache) = (self.clone(), self.0.parts.cache.get());
         let look = move || {
+            let n_changes = catalog.n_changes(&timeline);
             let located = match catalog.locate(timeline, instant, now)? {
                 Ok(located) => located,
                 Err(missing) => return Ok(Err(missing)),
@@ -59,6 +69,7 @@ impl Thumbs {
             if located.expires_at.is_some_and(|expires_at| expires_at <= now) {
                 return Ok(Err(Missing::Deleted));
             }
+            this.0.known.note(&catalog, n_changes, &located);
             let key = rendition.map(|rendition| key_of(&located, rendition));
             let sought = key.map(|key| (key, this.seek(key, &located, cache, &catalog)));
             Ok(Ok(Looked { located, sought }))
@@ -122,13 +133,32 @@ impl Thumbs {
     }
 
     async fn sought(&self, key: ThumbKey, located: &Located) -> Result<Sought, ThumbError> {
-        if let Some(body) = self.hot(key) {
-            return Ok(body);
+        if let Some(stored) = self.at_once(key) {
+            return Ok(stored);
         }
         let (this, located) = (self.clone(), located.clone());
         let (cache, catalog) = (self.0.parts.cache.get(), self.catalog().await?);
         let look = move || this.seek(key, &located, cache, &catalog);
         Ok(self.0.parts.threads.call(LOOKUP_DEADLINE, look).await?)
+    }
+
+    /// The picture, if no disk has to be waited for.
+    fn at_once(&self, key: ThumbKey) -> Option<Sought> {
+        if let Some(hot) = self.hot(key) {
+            return Some(hot);
+        }
+        let body = self.0.parts.cache.get()?.get_at_once(&key)?;
+        self.0.parts.metrics.cache_request(CacheTier::Hot, false);
+        self.0.parts.metrics.cache_request(CacheTier::Disk, true);
+        Some(self.from_disk(key, body))
+    }
+
+    fn from_disk(&self, key: ThumbKey, body: Bytes) -> Sought {
+        // What nothing fits into need not weigh it.
+        if self.0.parts.hot_bytes > 0 {
+            self.0.hot.insert(key, body.clone());
+        }
+        Sought::Stored(Picture { body, etag: key.etag(), origin: Origin::Disk })
     }
 
     fn hot(&self, key: ThumbKey) -> Option<Sought> {
@@ -153,8 +183,7 @@ impl Thumbs {
         });
         metrics.cache_request(CacheTier::Disk, body.is_some());
         if let Some(body) = body {
-            self.0.hot.insert(key, body.clone());
-            return Sought::Stored(Picture { body, etag: key.etag(), origin: Origin::Disk });
+            return self.from_disk(key, body);
         }
         // Whatever is wrong with an earlier one, a render makes it right.
         let earlier = key.earlier().zip(cache).and_then(|(key, cache)| Some((key, cache.get(&key).ok()??)));

@@ -1,6 +1,7 @@
 //! The read path: from an instant to a picture. Every interface and the prerenderer go through here.
 //!
-//! 1. [`Thumbs::look`]: the catalog's frame rule names recording and keyframe; hot memory; the disk cache ([`look`]);
+//! 1. [`Thumbs::look`]: the catalog's frame rule names recording and keyframe, remembered for as long as nothing of the
+//!    device changes ([`known`]); hot memory; the disk cache, at once where no disk has to be waited for ([`look`]);
 //! 2. [`Thumbs::picture`]: what the look found; a failure that is still remembered; else
 //! 3. one render for all who ask ([`flight`]): it runs as a task of its own that outlives its callers;
 //! 4. the render reads the keyframe's bytes, decodes in another process, stores, and answers ([`render`]).
@@ -14,6 +15,7 @@ pub mod age;
 mod ahead;
 pub mod exact;
 pub(crate) mod flight;
+mod known;
 mod look;
 pub mod poster;
 mod render;
@@ -44,6 +46,7 @@ use crate::threads::{CallError, Threads};
 
 use age::FaultMemory;
 use flight::Flights;
+use known::Known;
 pub use look::Looked;
 use poster::Posters;
 
@@ -151,6 +154,7 @@ pub struct Thumbs(Arc<Inner>);
 struct Inner {
     parts: Parts,
     hot: moka::sync::Cache<ThumbKey, Bytes>,
+    known: Known,
     faults: FaultMemory,
     flights: Flights<ThumbKey>,
     posters: Posters,
@@ -172,6 +176,7 @@ impl Thumbs {
         Self(Arc::new(Inner {
             parts,
             hot,
+            known: Known::new(),
             faults: FaultMemory::new(),
             flights: Flights::default(),
             posters: Posters::new(),

@@ -146,7 +146,6 @@ impl Auth {
     }
 
     async fn verify_token(&self, state: &State, token: &str) -> Result<Arc<Caller>, AuthError> {
-        let header = TokenHeader::parse(token)?;
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         if let Some(verified) = state.verified.get(&hash) {
@@ -155,6 +154,7 @@ impl Auth {
             }
             state.verified.invalidate(&hash);
         }
+        let header = TokenHeader::parse(token)?;
         let (caller, generation) = match &state.keys {
             KeySource::Fixed(keys) => (token::verify(token, &header, keys, &state.rules, self.clock.now())?, 0),
             KeySource::Remote(remote) => {
