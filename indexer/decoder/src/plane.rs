@@ -4,7 +4,7 @@
 //! Samples that are not 8-bit are made so and packed row by row. What is to be much smaller is halved first, by averages
 //! of two by two, as often as that still leaves a third to do; then it is convolved once. A decoder leaves its picture
 //! outside of the processor's nearest caches, and a convolution reads every sample four times: from there 1920x1080 to
-//! 320x240 takes 2.0 ms by convolution alone and 1.1 ms like this.
+//! 320x240 takes 2.0 ms by convolution alone and 1.1 ms like this. Of a whole render that is one part in a hundred.
 
 use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8;

@@ -2,6 +2,8 @@
 //! one of the odd, and a keyframe is only whole with both. No encoder at hand writes that, so it is written here: keyframes
 //! as they are, sample by sample, and between them pictures that repeat them.
 
+#![expect(clippy::cast_possible_truncation, reason = "sizes of small pictures, and the bytes of numbers")]
+
 use std::io;
 use std::path::Path;
 use std::process::Command;
