@@ -18,7 +18,19 @@ async fn site() -> Site {
     );
     site.record(1, 0, "a.mp4").await;
     assert_eq!(shown(&site).await.expect("shown").1, Origin::Rendered);
+    until_stored(&site).await;
     site
+}
+
+/// Waits until the picture at the start is stored: it is shown a moment before.
+async fn until_stored(site: &Site) {
+    let located = site.engine.thumbs.locate(TIMELINE, at(0)).await.expect("located");
+    let began = Instant::now();
+    while !site.engine.thumbs.not_stored(vec![located.clone()], &[rendition()]).await.is_ok_and(|left| left.is_empty())
+    {
+        assert!(began.elapsed() < Duration::from_secs(60), "not stored");
+        tokio::task::yield_now().await;
+    }
 }
 
 /// The picture at the start: of which recording, and where it came from.
@@ -94,13 +106,7 @@ async fn a_condemned_cache_index_is_filled_from_the_volumes() {
     let site = site().await;
     site.engine.condemn_cache_index();
     until_recovered(&site, CACHE, 0).await;
-    let located = site.engine.thumbs.locate(TIMELINE, at(0)).await.expect("located");
-    let began = Instant::now();
     // Found in the volume again, not rendered again.
-    while !site.engine.thumbs.not_stored(vec![located.clone()], &[rendition()]).await.is_ok_and(|left| left.is_empty())
-    {
-        assert!(began.elapsed() < Duration::from_secs(60), "not filled again");
-        tokio::task::yield_now().await;
-    }
+    until_stored(&site).await;
     assert_eq!(site.metric("stills_renders_total{class=\"interactive\",outcome=\"ok\"}"), 1);
 }
