@@ -34,7 +34,7 @@ use crate::catalog::{Catalog, CatalogError, Located, Missing};
 use crate::clock::Clock;
 use crate::decode::{Class, DecodePool};
 use crate::disk::Disk;
-use crate::live::Live;
+use crate::live::{Live, Moment};
 use crate::metrics::{CacheTier, Metrics};
 use crate::source::Source;
 use crate::threads::{CallError, Threads};
@@ -197,13 +197,9 @@ impl Thumbs {
     /// # Errors
     /// [`ThumbError::Missing`] says what is there instead.
     pub async fn locate(&self, timeline: Timeline, instant: Timestamp) -> Result<Located, ThumbError> {
-        let now = self.0.parts.clock.now();
+        let (now, asked) = (self.0.parts.clock.now(), self.moment());
         let located = self.ask(move |catalog| catalog.locate(timeline, instant, now)).await?;
-        let located = located.map_err(|missing| match self.0.parts.catalog.is_partial() {
-            // It may be among what is not there yet.
-            true => ThumbError::Rebuilding,
-            false => ThumbError::Missing(missing),
-        })?;
+        let located = located.map_err(|missing| self.missing(missing, asked))?;
         if located.expires_at.is_some_and(|expires_at| expires_at <= now) {
             return Err(ThumbError::Missing(Missing::Deleted));
         }
@@ -215,14 +211,31 @@ impl Thumbs {
     /// # Errors
     /// As [`Self::locate`]; [`Missing::NotRecorded`] where nothing is covered.
     pub async fn latest(&self, timeline: Timeline) -> Result<Located, ThumbError> {
+        let asked = self.moment();
         let newest = self.ask(move |catalog| catalog.newest(&timeline)).await?;
-        self.locate(timeline, newest.ok_or(ThumbError::Missing(Missing::NotRecorded))?).await
+        self.locate(timeline, newest.ok_or_else(|| self.missing(Missing::NotRecorded, asked))?).await
+    }
+
+    /// A moment before the catalog is asked, for [`Self::is_whole_since`].
+    pub fn moment(&self) -> Moment {
+        self.0.parts.catalog.moment()
+    }
+
+    /// Whether the catalog had all that there is since a moment.
+    pub fn is_whole_since(&self, moment: Moment) -> bool {
+        self.0.parts.catalog.is_whole_since(moment)
+    }
+
+    /// What the catalog did not have when it was asked may be among what was not in it yet.
+    fn missing(&self, missing: Missing, asked: Moment) -> ThumbError {
+        if self.is_whole_since(asked) { ThumbError::Missing(missing) } else { ThumbError::Rebuilding }
     }
 
     /// The keyframes that answer for several instants of one window, in their order.
     ///
     /// # Errors
-    /// [`ThumbError::Busy`] and [`ThumbError::Store`]; what is missing is a value.
+    /// [`ThumbError::Busy`] and [`ThumbError::Store`]; what is missing is a value, and [`Self::is_whole_since`] says whether
+    /// that is final.
     pub async fn locate_all(
         &self,
         timeline: Timeline,
