@@ -1,7 +1,7 @@
 //! A store that is replaced while others use it: they get it anew for each call, and hold it no longer than that.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -18,12 +18,22 @@ const LET_GO_MAX: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 3 })
 pub struct Live<T> {
     current: ArcSwapOption<T>,
     is_partial: AtomicBool,
+    /// How often it became partial or whole.
+    n_turns: AtomicU64,
+}
+
+/// A moment at which it was known whether a store is whole.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    is_whole: bool,
+    n_turns: u64,
 }
 
 impl<T: Send + Sync + 'static> Live<T> {
     /// Holds an open store.
     pub fn new(store: T) -> Self {
-        Self { current: ArcSwapOption::from_pointee(store), is_partial: AtomicBool::new(false) }
+        let (is_partial, n_turns) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { current: ArcSwapOption::from_pointee(store), is_partial, n_turns }
     }
 
     /// The store, if there is one.
@@ -53,6 +63,19 @@ impl<T: Send + Sync + 'static> Live<T> {
     /// See [`Live::is_partial`].
     pub fn set_partial(&self, is_partial: bool) {
         self.is_partial.store(is_partial, Ordering::Release);
+        self.n_turns.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Now: for [`Live::is_whole_since`].
+    pub fn moment(&self) -> Moment {
+        let n_turns = self.n_turns.load(Ordering::Acquire);
+        Moment { is_whole: !self.is_partial(), n_turns }
+    }
+
+    /// Whether it was whole all the time since: what it did not have then was not there. Asking only afterwards would
+    /// not do: it may have been empty in between.
+    pub fn is_whole_since(&self, moment: Moment) -> bool {
+        moment.is_whole && self.n_turns.load(Ordering::Acquire) == moment.n_turns
     }
 
     /// Takes the store away and closes it once nobody uses it. False: somebody does not let go, or closing does not
@@ -106,6 +129,18 @@ mod tests {
             drop(used);
         };
         assert!(tokio::join!(live.close(), closing).0);
+    }
+
+    #[test]
+    fn whether_it_was_whole_all_the_time() {
+        let live = Live::new(7);
+        let before = live.moment();
+        assert!(live.is_whole_since(before));
+        live.set_partial(true);
+        let meanwhile = live.moment();
+        assert!(!live.is_whole_since(before) && !live.is_whole_since(meanwhile));
+        live.set_partial(false);
+        assert!(!live.is_whole_since(before) && !live.is_whole_since(meanwhile) && live.is_whole_since(live.moment()));
     }
 
     #[tokio::test]

@@ -223,6 +223,7 @@ impl Engine {
         tracing::info!(?opened, "the catalog is open");
         // An empty catalog beside a full cache has forgotten deletes whose pictures may still be there.
         let is_new = catalog.checkpoint()?.is_none();
+        let is_to_be_filled = is_new && journal.stats().bytes > 0;
         let catalog = Arc::new(Live::new(catalog));
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = Arc::new(Threads::start("store", cores.max(2) * 2, STORE_CALLS_MAX)?);
@@ -270,7 +271,7 @@ impl Engine {
         };
         let pipeline = Pipeline::new(parts, pipeline_config(config));
         let needs_cache = report.needs_rebuild || (is_new && report.volumes > 0);
-        if is_new {
+        if is_to_be_filled {
             // All of the journal is to be read: beside a server that answers, which begins with saying so.
             catalog.set_partial(true);
         } else {
@@ -300,7 +301,7 @@ impl Engine {
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         };
-        tasks.spawn(recovery.run(is_new && needs_cache));
+        tasks.spawn(recovery.run(is_to_be_filled && needs_cache));
         Ok(Self {
             thumbs,
             pipeline,

@@ -45,7 +45,7 @@ pub(crate) async fn get(app: &App, parts: &Parts) -> Result<Reply, Problem> {
     let window = Window { timeline: search.timeline, span: search.window };
     authorize(&identity, Scope::ThumbnailsRead, Target::Window(window))?;
 
-    let (timeline, span) = (search.timeline, search.window);
+    let (timeline, span, asked) = (search.timeline, search.window, app.engine.thumbs.moment());
     let (coverage, n_pending) = app
         .engine
         .thumbs
@@ -68,7 +68,7 @@ pub(crate) async fn get(app: &App, parts: &Parts) -> Result<Reply, Problem> {
         .with(TOTAL, &grid.len().to_string())
         .with(header::LINK, &search.links(app, parts.uri.query().unwrap_or_default(), grid.len()));
     // Of what is still being rebuilt nobody knows how much of it lies here.
-    let n_pending = n_pending.max(usize::from(app.engine.is_rebuilding()));
+    let n_pending = n_pending.max(usize::from(!app.engine.thumbs.is_whole_since(asked)));
     if n_pending > 0 {
         reply = reply.with(PENDING, &n_pending.to_string());
     }

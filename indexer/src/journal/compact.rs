@@ -28,6 +28,7 @@ use super::file::{self, Batch, FIRST_ENTRY, FileName, Form};
 use super::run::{Collector, Run};
 use super::walk::{Found, walk};
 use super::{Journal, JournalError, Shelved, lock};
+use crate::durable;
 
 /// Of a day that still gets entries: so many files are joined, however short they are.
 const FILES_MAX: usize = 8;
@@ -314,11 +315,15 @@ impl Outputs<'_> {
         for (index, output) in self.done.iter().enumerate() {
             let sequence = first.saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
             let name = FileName { day: source.day, sequence };
+            if index > 0 && index + 1 == self.done.len() {
+                // The last name says that all are there: after a power cut too.
+                durable::sync_dir(&self.journal.dir)?;
+            }
             fs::rename(self.path(index), self.journal.dir.join(name.to_string()))?;
             names.push((name, output.len));
             crash(4)?;
         }
-        File::open(&self.journal.dir)?.sync_all()?;
+        durable::sync_dir(&self.journal.dir)?;
         Ok(names)
     }
 

@@ -15,8 +15,12 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// How often recordings past retention and journal files worth joining are looked for.
 const RETIRE_EVERY: Duration = Duration::from_secs(600);
 
-/// How often the catalog's place in the journal is noted; at most this much is replayed after a crash.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+/// How often the catalog's place in the journal is noted; at most this much is replayed after a crash, before anything
+/// is answered.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+
+/// How often leftovers, silent recordings and lost media are looked for.
+const TIDY_EVERY: Duration = Duration::from_secs(30);
 
 /// Recordings without media that are looked for in one round.
 const LOOKED_FOR_MAX: usize = 200;
@@ -48,11 +52,17 @@ impl Pipeline {
         });
         let pipeline = self.clone();
         tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(CHECKPOINT_EVERY).await;
+                pipeline.checkpoint().await;
+            }
+        });
+        let pipeline = self.clone();
+        tasks.spawn(async move {
             let (mut seen_after, mut n_evicted, mut n_looked_for) = (Vec::new(), 0, 0);
             loop {
                 pipeline.tidy(&mut seen_after).await;
-                tokio::time::sleep(CHECKPOINT_EVERY).await;
-                pipeline.checkpoint().await;
+                tokio::time::sleep(TIDY_EVERY).await;
                 pipeline.complete_idle().await;
                 let evicted = pipeline.0.parts.thumbs.n_evicted();
                 pipeline.look_for_gone(evicted != n_evicted, &mut n_looked_for).await;
@@ -177,7 +187,10 @@ impl Pipeline {
         let store = Arc::clone(&self.0.parts.catalog);
         // Asked last: the catalog may have been replaced by an empty one since the places were read.
         let is_whole = move || !store.is_partial();
-        let noted = self.write(move |catalog, _| if is_whole() { catalog.set_checkpoint(&text) } else { Ok(()) });
+        let noted = self.write(move |catalog, _| {
+            let is_news = catalog.checkpoint()?.as_ref() != Some(&text);
+            if is_news && is_whole() { catalog.set_checkpoint(&text) } else { Ok(()) }
+        });
         if let Err(error) = noted.await {
             tracing::warn!(%error, "the place in the journal could not be noted");
         }

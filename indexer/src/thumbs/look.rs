@@ -37,6 +37,13 @@ enum Sought {
     },
 }
 
+fn not_expired(located: &Located, now: Timestamp) -> Result<(), ThumbError> {
+    match located.expires_at {
+        Some(expires_at) if expires_at <= now => Err(ThumbError::Missing(Missing::Deleted)),
+        _ => Ok(()),
+    }
+}
+
 impl Thumbs {
     /// The keyframe that answers for `instant`, and its picture if a rendition is named: then
     /// [`Self::picture_of`] looks no more.
@@ -49,12 +56,10 @@ impl Thumbs {
         instant: Timestamp,
         rendition: Option<Rendition>,
     ) -> Result<Looked, ThumbError> {
-        let now = self.0.parts.clock.now();
+        let (now, asked) = (self.0.parts.clock.now(), self.moment());
         let catalog = self.catalog().await?;
         if let Some(located) = self.0.known.get(&catalog, timeline, instant) {
-            if located.expires_at.is_some_and(|expires_at| expires_at <= now) {
-                return Err(ThumbError::Missing(Missing::Deleted));
-            }
+            not_expired(&located, now)?;
             let key = rendition.map(|rendition| key_of(&located, rendition));
             let sought = key.and_then(|key| Some((key, self.at_once(key)?)));
             return Ok(Looked { located, sought });
@@ -66,20 +71,15 @@ impl Thumbs {
                 Ok(located) => located,
                 Err(missing) => return Ok(Err(missing)),
             };
-            if located.expires_at.is_some_and(|expires_at| expires_at <= now) {
-                return Ok(Err(Missing::Deleted));
-            }
             this.0.known.note(&catalog, n_changes, &located);
             let key = rendition.map(|rendition| key_of(&located, rendition));
             let sought = key.map(|key| (key, this.seek(key, &located, cache, &catalog)));
             Ok(Ok(Looked { located, sought }))
         };
         let looked: Result<_, crate::catalog::CatalogError> = self.0.parts.threads.call(LOOKUP_DEADLINE, look).await?;
-        looked?.map_err(|missing| match self.0.parts.catalog.is_partial() && missing != Missing::Deleted {
-            // It may be among what is not there yet.
-            true => ThumbError::Rebuilding,
-            false => ThumbError::Missing(missing),
-        })
+        let looked = looked?.map_err(|missing| self.missing(missing, asked))?;
+        not_expired(&looked.located, now)?;
+        Ok(looked)
     }
 
     /// The keyframe that answers for `instant`.

@@ -39,7 +39,7 @@ use crate::catalog::{Catalog, CatalogError, Located, Missing};
 use crate::clock::Clock;
 use crate::decode::DecodePool;
 use crate::disk::Disk;
-use crate::live::Live;
+use crate::live::{Live, Moment};
 use crate::metrics::Metrics;
 use crate::source::Source;
 use crate::threads::{CallError, Threads};
@@ -203,14 +203,31 @@ impl Thumbs {
     /// # Errors
     /// As [`Self::locate`]; [`Missing::NotRecorded`] where nothing is covered.
     pub async fn latest(&self, timeline: Timeline) -> Result<Located, ThumbError> {
+        let asked = self.moment();
         let newest = self.ask(move |catalog| catalog.newest(&timeline)).await?;
-        self.locate(timeline, newest.ok_or(ThumbError::Missing(Missing::NotRecorded))?).await
+        self.locate(timeline, newest.ok_or_else(|| self.missing(Missing::NotRecorded, asked))?).await
+    }
+
+    /// A moment before the catalog is asked, for [`Self::is_whole_since`].
+    pub fn moment(&self) -> Moment {
+        self.0.parts.catalog.moment()
+    }
+
+    /// Whether the catalog had all that there is since a moment.
+    pub fn is_whole_since(&self, moment: Moment) -> bool {
+        self.0.parts.catalog.is_whole_since(moment)
+    }
+
+    /// What the catalog did not have when it was asked may be among what was not in it yet.
+    fn missing(&self, missing: Missing, asked: Moment) -> ThumbError {
+        if self.is_whole_since(asked) { ThumbError::Missing(missing) } else { ThumbError::Rebuilding }
     }
 
     /// The keyframes that answer for several instants of one window, in their order.
     ///
     /// # Errors
-    /// [`ThumbError::Busy`] and [`ThumbError::Store`]; what is missing is a value.
+    /// [`ThumbError::Busy`] and [`ThumbError::Store`]; what is missing is a value, and [`Self::is_whole_since`] says whether
+    /// that is final.
     pub async fn locate_all(
         &self,
         timeline: Timeline,

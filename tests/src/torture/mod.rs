@@ -9,6 +9,7 @@ pub mod disk;
 pub mod io;
 pub mod kill;
 pub mod power;
+pub mod start;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

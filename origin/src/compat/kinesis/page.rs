@@ -158,7 +158,11 @@ pub(super) async fn make(app: &App, stream: &Stream, ask: &ImagesAsk, first: usi
 async fn plans(app: &App, stream: &Stream, ask: &ImagesAsk, ticks: &[Timestamp]) -> Result<Vec<Plan>, ThumbError> {
     let (Some(start), Some(end)) = (ticks.first(), ticks.last()) else { return Ok(Vec::new()) };
     let window = Span { start: *start, end: *end };
+    let asked = app.engine.thumbs.moment();
     let located = app.engine.thumbs.locate_all(stream.timeline, window, ticks.to_vec()).await?;
+    if located.iter().any(Result::is_err) && !app.engine.thumbs.is_whole_since(asked) {
+        return Err(ThumbError::Rebuilding);
+    }
     let now = app.engine.clock.now();
     let plan = |located| match located {
         Ok(Located { expires_at: Some(expires_at), .. }) if expires_at <= now => Plan::Known(Entry::NoMedia),

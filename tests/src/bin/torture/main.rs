@@ -1,11 +1,11 @@
-//! `torture damage|kill|disk|power|io [ROUNDS [SEED]]`: long rounds of what the tests play a few of. Started by `scripts/torture`.
+//! `torture damage|kill|disk|power|io|start [ROUNDS [SEED [RECORDINGS]]]`: long rounds of what the tests play a few of. Started by `scripts/torture`.
 
 #![expect(clippy::print_stdout, reason = "it says how far it is")]
 
 use std::io;
 use std::sync::atomic::Ordering;
 
-use e2e::torture::{LONGEST_MS, damage, disk, io as faults, kill, power};
+use e2e::torture::{LONGEST_MS, damage, disk, io as faults, kill, power, start};
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,7 +22,15 @@ fn main() -> io::Result<()> {
             let n_refused = runtime.block_on(faults::rounds(count.unwrap_or(300), seed, each));
             println!("{n_refused} events were refused meanwhile");
         }
-        _ => return Err(io::Error::other("usage: torture damage|kill|disk|power|io [ROUNDS [SEED]]")),
+        Some("start") => {
+            let n_recordings = number(3)?.unwrap_or(1_000_000);
+            runtime.block_on(start::rounds(count.unwrap_or(20), seed, n_recordings, each));
+        }
+        _ => {
+            return Err(io::Error::other(
+                "usage: torture damage|kill|disk|power|io|start [ROUNDS [SEED [RECORDINGS]]]",
+            ));
+        }
     }
     let longest_ms = LONGEST_MS.load(Ordering::Relaxed);
     println!("all rounds held; the longest answer to a search or for a picture took {longest_ms} ms");
