@@ -64,7 +64,7 @@ struct Case<'a> {
 
 /// Measures everything and publishes it. `only` leaves out the cases whose name does not hold it.
 pub(crate) async fn run(place: &Path, rounds: Rounds, only: Option<&str>) -> io::Result<()> {
-    let minute = inputs::minute(place)?;
+    let minute = inputs::camera(place)?;
     let camera = Camera::first();
     let mut hot = start("256MiB", true, &camera, &minute.file).await?;
     let mut cold = start("0B", false, &camera, &minute.file).await?;
@@ -121,7 +121,11 @@ pub(crate) async fn run(place: &Path, rounds: Rounds, only: Option<&str>) -> io:
             sheet.add(case.name, UNIT_WALL, counted.requests / counted.seconds);
             sheet.add(case.name, "ms, 99 %", counted.p99_ms);
             if case.name == OURS {
-                sheet.add(case.name, "requests to the origin per answer", (self::asked(&hot).await - asked) / counted.requests);
+                sheet.add(
+                    case.name,
+                    "requests to the origin per answer",
+                    (self::asked(&hot).await - asked) / counted.requests,
+                );
             }
         }
         eprintln!("serve: round {round} of {}", rounds.count);
