@@ -53,19 +53,18 @@ impl Client {
             if self.stream.read_line(&mut line).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            if first && !line.starts_with("HTTP/1.1 200") {
-                return Err(io::Error::other(format!("{target}: {}", line.trim())));
+            if std::mem::take(&mut first) {
+                if !line.starts_with("HTTP/1.1 200") {
+                    return Err(io::Error::other(format!("{target}: {}", line.trim())));
+                }
+                continue;
             }
-            first = false;
             let Some((name, value)) = line.split_once(':') else { break };
             if name.eq_ignore_ascii_case("content-length") {
                 len = value.trim().parse().map_err(io::Error::other)?;
             } else if name.eq_ignore_ascii_case("cache-status") {
                 is_hit = value.contains("nginx; hit");
                 is_rendered = !is_hit && value.contains("stills; fwd=miss");
-            }
-            if line == "\r\n" {
-                break;
             }
         }
         self.body.resize(len, 0);
