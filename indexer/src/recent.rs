@@ -4,9 +4,11 @@
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, PoisonError};
 
+type Place<K, V> = Mutex<Option<(K, V)>>;
+
 /// The table. Two keys that share a place drive each other out, which costs a look-up and nothing else.
 pub(crate) struct Recent<K, V> {
-    places: Box<[Mutex<Option<(K, V)>>]>,
+    places: Box<[Place<K, V>]>,
     /// Seeded anew for each table, so that nobody outside can choose keys that share a place.
     hasher: RandomState,
 }
@@ -35,7 +37,7 @@ impl<K: Hash + Eq, V> Recent<K, V> {
         *place.lock().unwrap_or_else(PoisonError::into_inner) = Some((key, value));
     }
 
-    fn place(&self, key: &K) -> &Mutex<Option<(K, V)>> {
+    fn place(&self, key: &K) -> &Place<K, V> {
         let hash = usize::try_from(self.hasher.hash_one(key) >> 16).unwrap_or(0);
         &self.places[hash % self.places.len()]
     }

@@ -462,3 +462,27 @@ fn a_recording_without_media_shows_what_is_stored_and_then_leaves() {
     finish(&catalog, &again, 1, 10_000);
     assert_eq!(shown_at(0), Some(at(0)));
 }
+
+/// Whoever remembers an answer asks for the number first: a write that it did not count would be shown too late.
+#[test]
+fn every_write_to_a_device_counts_as_a_change() {
+    let dir = tempfile::tempdir().expect("directory");
+    let catalog = open(&dir);
+    let n_changes = || catalog.n_changes(&timeline(1));
+    let span = Span { start: at(0), end: at(90_000) };
+    let writes = [
+        available(1, 0, Some(60_000)),
+        available(2, 60_000, None),
+        EventKind::RecordingDeleted { device: device(1), recording: recording(1) },
+        EventKind::RangeDeleted { device: device(1), span },
+        EventKind::DeviceDeleted { device: device(1) },
+        EventKind::UserDeleted,
+    ];
+    for (n, kind) in (1..).zip(writes) {
+        let before = n_changes();
+        let epoch = catalog.epoch(&timeline(1), &span).expect("epoch");
+        assert_eq!((n_changes(), epoch.is_empty()), (before, false), "reading is no change");
+        catalog.apply(&event(n, usize::try_from(n).expect("few"), kind), NOW).expect("apply");
+        assert!(n_changes() > before, "write {n}");
+    }
+}

@@ -150,10 +150,10 @@ impl Thumbs {
         let body = self.0.parts.cache.get()?.get_at_once(&key)?;
         self.0.parts.metrics.cache_request(CacheTier::Hot, false);
         self.0.parts.metrics.cache_request(CacheTier::Disk, true);
-        Some(self.from_disk(key, body))
+        Some(self.kept_hot(key, body))
     }
 
-    fn from_disk(&self, key: ThumbKey, body: Bytes) -> Sought {
+    fn kept_hot(&self, key: ThumbKey, body: Bytes) -> Sought {
         // What nothing fits into need not weigh it.
         if self.0.parts.hot_bytes > 0 {
             self.0.hot.insert(key, body.clone());
@@ -183,7 +183,7 @@ impl Thumbs {
         });
         metrics.cache_request(CacheTier::Disk, body.is_some());
         if let Some(body) = body {
-            return self.from_disk(key, body);
+            return self.kept_hot(key, body);
         }
         // Whatever is wrong with an earlier one, a render makes it right.
         let earlier = key.earlier().zip(cache).and_then(|(key, cache)| Some((key, cache.get(&key).ok()??)));

@@ -38,6 +38,9 @@ const CLIPS: [&str; 2] = ["bigbuckbunny.mp4", "bikes.mp4"];
 
 const X264: &str = "-c:v libx264 -preset veryfast -profile:v high -bf 0 -sc_threshold 0 -threads 0";
 
+/// What [`camera`] makes.
+const CAMERA: [&str; 2] = ["m-base.mp4", "m.mp4"];
+
 struct Order {
     name: &'static str,
     file: &'static str,
@@ -66,6 +69,8 @@ fn orders() -> Vec<Order> {
         copy("1080p H.264 in MPEG-TS", "c.ts", "a-base.mp4", 4, "-f mpegts"),
         copy("1080p H.264 in Matroska", "d.mkv", "a-base.mp4", 4, "-f matroska"),
         copy("1080p H.264 in MP4, an hour", "g.mp4", "a-base.mp4", 240, "-movflags +faststart"),
+        coded("1080p H.264, long GOP, base", "m-base.mp4", "1920:1080", "-crf 25", 62, 372),
+        copy("1080p H.264, a keyframe in 2.5 s", "m.mp4", "m-base.mp4", 4, "-movflags +faststart"),
         coded("720p H.264, base", "f-base.mp4", "1280:720", "-crf 24", 12, 372),
         copy("720p H.264 in MP4", "f.mp4", "f-base.mp4", 4, "-movflags +faststart"),
         coded("2160p HEVC, base", "e-base.mp4", "3840:2160", "hevc", 4, 120),
@@ -78,15 +83,15 @@ fn orders() -> Vec<Order> {
 /// # Errors
 /// What FFmpeg says, or clips that are not there.
 pub(crate) fn all(place: &Path) -> io::Result<Vec<Input>> {
-    some(place, |_| true)
+    some(place, |file| !CAMERA.contains(&file))
 }
 
-/// A minute of 1080p H.264 in MP4.
+/// A minute of 1080p H.264 in MP4 with a keyframe in 2.5 s, as cameras record.
 ///
 /// # Errors
 /// As [`all`].
-pub(crate) fn minute(place: &Path) -> io::Result<Input> {
-    let found = some(place, |file| ["a-base.mp4", "a.mp4"].contains(&file))?;
+pub(crate) fn camera(place: &Path) -> io::Result<Input> {
+    let found = some(place, |file| CAMERA.contains(&file))?;
     found.into_iter().next().ok_or_else(|| io::Error::other("no such file is made"))
 }
 

@@ -7,6 +7,9 @@
 
 #![expect(clippy::print_stdout, reason = "it prints tables")]
 
+mod camera;
+mod client;
+mod events;
 mod inputs;
 mod lazy;
 mod peers;
@@ -15,6 +18,7 @@ mod report;
 mod serve;
 mod sheet;
 mod soak;
+mod timeline;
 mod wrk;
 
 use std::io;
@@ -34,10 +38,16 @@ fn main() -> io::Result<()> {
         ["serve"] => runtime.block_on(serve::run(&place()?, serve::Rounds::FULL, None)),
         ["serve", "--quick"] => runtime.block_on(serve::run(&place()?, serve::Rounds::QUICK, None)),
         ["serve", "--only", part] => runtime.block_on(serve::run(&place()?, serve::Rounds::QUICK, Some(part))),
+        ["events"] => runtime.block_on(events::run(&place()?)),
+        ["timeline"] => runtime.block_on(timeline::run(&place()?, timeline::Scale::FULL)),
+        ["timeline", "--quick"] => runtime.block_on(timeline::run(&place()?, timeline::Scale::QUICK)),
+        ["camera"] => runtime.block_on(cameras("300", "15")),
+        ["camera", cameras_wanted, minutes] => runtime.block_on(cameras(cameras_wanted, minutes)),
         ["soak"] => runtime.block_on(soak::run(100_000)),
         ["soak", count] => runtime.block_on(soak::run(count.parse().map_err(io::Error::other)?)),
         _ => Err(io::Error::other(
-            "usage: bench render [--quick] | lazy | serve [--quick | --only NAME] | soak [RENDERS]",
+            "usage: bench render [--quick] | lazy | serve [--quick | --only NAME] | events | \
+             timeline [--quick] | camera [CAMERAS MINUTES] | soak [RENDERS]",
         )),
     }
 }
@@ -83,6 +93,14 @@ async fn lazy_alone() -> io::Result<()> {
     lazy::measure(&inputs, &Scale::LAZY, &mut report).await?;
     println!("{}", report.table());
     Ok(())
+}
+
+async fn cameras(cameras: &str, minutes: &str) -> io::Result<()> {
+    let number = |text: &str| text.parse::<usize>().map_err(io::Error::other);
+    let scale = camera::Scale { cameras: number(cameras)?, minutes: number(minutes)? };
+    let usual = concat!(env!("CARGO_MANIFEST_DIR"), "/prices.json");
+    let prices = std::env::var_os("STILLS_BENCH_PRICES").unwrap_or_else(|| usual.into());
+    camera::run(&place()?, scale, std::path::Path::new(&prices)).await
 }
 
 /// `bench/` in Cargo's build directory.

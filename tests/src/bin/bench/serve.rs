@@ -64,7 +64,7 @@ struct Case<'a> {
 
 /// Measures everything and publishes it. `only` leaves out the cases whose name does not hold it.
 pub(crate) async fn run(place: &Path, rounds: Rounds, only: Option<&str>) -> io::Result<()> {
-    let minute = inputs::minute(place)?;
+    let minute = inputs::camera(place)?;
     let camera = Camera::first();
     let mut hot = start("256MiB", true, &camera, &minute.file).await?;
     let mut cold = start("0B", false, &camera, &minute.file).await?;

@@ -68,10 +68,10 @@ pub(crate) fn run(load: &Load<'_>) -> io::Result<Counted> {
                 local bad = e.connect + e.read + e.write + e.status + e.timeout\n\
                 print(string.format('counted %d %d %d %d %d', summary.requests, summary.duration, bad, \
                 latency:percentile(50), latency:percentile(99)))\nend\n";
-    let token = format!("wrk.headers['Authorization'] = 'Bearer {}'\n", load.token);
+    let token = format!("local token = 'Bearer {}'\nwrk.headers['Authorization'] = token\n", load.token);
     std::fs::write(&file, [&token, &load.script, done].concat())?;
     let mut command = Command::new("taskset");
-    command.args(["-c", &CLIENT_CORE.to_string(), "wrk", "-t1"]);
+    command.args(["-c", &CLIENT_CORE.to_string(), "wrk", "-t1", "--timeout", "30s"]);
     command.arg(format!("-c{}", load.connections)).arg(format!("-d{}s", load.seconds)).arg("-s").arg(&file);
     let output = command.arg(format!("http://{}/", load.address)).stdin(Stdio::null()).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
