@@ -17,7 +17,7 @@ use super::row::{Row, State};
 use super::settle::Change;
 use super::sled::Table;
 use super::tables::Batch;
-use super::{Catalog, CatalogError, SEEN_MS, key, malformed};
+use super::{Catalog, CatalogError, key, malformed};
 
 /// Rows that one batch of a large delete changes: small enough to keep the lock short.
 const ROWS_PER_BATCH: usize = 1000;
@@ -106,26 +106,17 @@ impl Catalog {
         if self.is_seen(event.user, &event.order, now)? {
             return Ok((Received::Duplicate, Effects::default()));
         }
-        let effects = self.change(event, now)?;
-        self.note_seen(event, now)?;
-        Ok((Received::New, effects))
+        Ok((Received::New, self.replay(event, now)?))
     }
 
-    /// Applies one event of the journal, whether or not it was seen. It counts as seen now, unless it was sent so long
-    /// ago that nobody repeats it; and if somebody does, it changes nothing.
+    /// Applies one event of the journal, whether or not it was seen, and notes it as seen.
     ///
     /// # Errors
     /// A failing or damaged store; the event can be applied again.
     pub fn replay(&self, event: &Event, now: Timestamp) -> Result<Effects, CatalogError> {
         let effects = self.change(event, now)?;
-        if now.as_ms().saturating_sub(event.order.time_ns / 1_000_000) < SEEN_MS {
-            self.note_seen(event, now)?;
-        }
+        self.tables.put(Table::Seen, &key::seen(event.user, &event.order), &now.as_ms().to_be_bytes())?;
         Ok(effects)
-    }
-
-    fn note_seen(&self, event: &Event, now: Timestamp) -> Result<(), CatalogError> {
-        self.tables.put(Table::Seen, &key::seen(event.user, &event.order), &now.as_ms().to_be_bytes())
     }
 
     fn change(&self, event: &Event, now: Timestamp) -> Result<Effects, CatalogError> {

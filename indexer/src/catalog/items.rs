@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::sled::{self, Bounds, Item, StoreError, Table};
+use super::sled::{Bounds, Item, Items as Stored, StoreError, Table};
 use super::tables::Layer;
 
 type Pair = (Vec<u8>, Vec<u8>);
@@ -13,7 +13,7 @@ pub(super) struct Items {
     table: Table,
     /// The layers that hold anything, the latest first.
     over: Vec<Arc<Layer>>,
-    under: sled::Items,
+    under: Stored,
     /// What the store has next at either end.
     ahead: Option<Pair>,
     behind: Option<Pair>,
@@ -31,7 +31,7 @@ enum End {
 
 impl Items {
     /// Walks through the layers, the latest first, over what the store has within the bounds.
-    pub(super) fn new(table: Table, over: Vec<Arc<Layer>>, under: sled::Items, bounds: Bounds) -> Self {
+    pub(super) fn new(table: Table, over: Vec<Arc<Layer>>, under: Stored, bounds: Bounds) -> Self {
         Self { table, over, under, ahead: None, behind: None, bounds, is_over: false }
     }
 

@@ -19,7 +19,10 @@ use stills_model::id::Timeline;
 use stills_model::thumb::MediaId;
 use stills_model::time::{DAY_MS, Timestamp};
 
-/// After a rebuild, recordings that began longer ago than this are not rendered ahead once more.
+/// A catalog that is made anew from a larger journal (some hundred thousand recordings) is folded as it grows.
+const LARGE_BYTES: u64 = 64 << 20;
+
+/// After such a rebuild, recordings that began longer ago than this are not rendered ahead once more.
 const RENDERED_WITHIN_MS: i64 = 2 * DAY_MS;
 
 /// What a replay found.
@@ -91,8 +94,8 @@ fn replay_all(
     tally: &Tally,
 ) -> Result<(Replayed, Vec<(Timeline, MediaId)>), SubmitError> {
     let applied = catalog.checkpoint()?.map(|text| decode_positions(&text)).unwrap_or_default();
-    // Nothing is known yet: it may be years that come.
-    let is_rebuild = applied.is_empty();
+    // Nothing is known yet, and years may come.
+    let is_rebuild = applied.is_empty() && journal.stats().bytes > LARGE_BYTES;
     let mut replayed = Replayed::default();
     let mut purge = Vec::new();
     tally.begin("the journal, events and then results (bytes)", journal.stats().bytes.saturating_mul(2));
