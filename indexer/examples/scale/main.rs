@@ -24,6 +24,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use store::Store;
 
+/// As the server has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// The first size that is measured: ten minutes of each camera, the window of a search.

@@ -22,7 +22,8 @@ pub struct Writer(Vec<u8>);
 impl Writer {
     /// An empty writer.
     pub fn new() -> Self {
-        Self::default()
+        // Most forms fit: growing byte by byte would move them six times.
+        Self(Vec::with_capacity(256))
     }
 
     /// One byte.
