@@ -21,8 +21,6 @@ const SEAM_MS: i64 = 1000;
 const GROUP: u64 = 100;
 /// Recordings between two rounds of upkeep: ten minutes of all cameras, as a server's.
 const UPKEEP_EVERY: u64 = 10_000;
-/// Calls that forget old events in a round of upkeep: a server makes one every half minute.
-const FORGETS: usize = 20;
 /// The kinds of journal entries, as the pipeline has them.
 const EVENT: u8 = 1;
 const FINISHED: u8 = 2;
@@ -47,7 +45,6 @@ pub(super) struct Store {
     pub(super) taking: Taking,
     journal: Journal,
     runtime: tokio::runtime::Runtime,
-    seen_after: Vec<u8>,
 }
 
 impl Store {
@@ -58,7 +55,7 @@ impl Store {
         let (journal, _) = Journal::open(&dir.join("journal"), config)?;
         own_entries(&journal, &catalog);
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        Ok(Self { catalog, taking: Taking::default(), journal, runtime, seen_after: Vec::new() })
+        Ok(Self { catalog, taking: Taking::default(), journal, runtime })
     }
 
     /// Takes the recordings from the `from`-th to before the `to`-th.
@@ -114,12 +111,7 @@ impl Store {
 
     /// As upkeep does: what is done from time to time, in the pipeline's order.
     fn upkeep(&mut self, now: Timestamp) -> Outcome<()> {
-        for _ in 0..FORGETS {
-            self.seen_after = self.catalog.forget_seen(&self.seen_after, now)?.unwrap_or_default();
-            if self.seen_after.is_empty() {
-                break;
-            }
-        }
+        self.catalog.forget_seen(now)?;
         let mut from = Some(FoldCursor::default());
         while let Some(cursor) = from {
             from = self.catalog.fold(cursor, now)?.1;
@@ -133,13 +125,7 @@ impl Store {
 
     /// What upkeep has done once the days of the first `count` recordings are settled.
     pub(super) fn settle(&mut self, count: u64) -> Outcome<()> {
-        let now = synth::start(count).plus_ms(3 * DAY_MS);
-        let mut is_first = true;
-        while is_first || !self.seen_after.is_empty() {
-            is_first = false;
-            self.upkeep(now)?;
-        }
-        Ok(())
+        self.upkeep(synth::start(count).plus_ms(3 * DAY_MS))
     }
 
     /// Notes how far the journal is applied.

@@ -17,7 +17,7 @@ use super::row::{Row, State};
 use super::settle::Change;
 use super::sled::Table;
 use super::tables::Batch;
-use super::{Catalog, CatalogError, key, malformed};
+use super::{Catalog, CatalogError, key, malformed, seen};
 
 /// Rows that one batch of a large delete changes: small enough to keep the lock short.
 const ROWS_PER_BATCH: usize = 1000;
@@ -114,12 +114,16 @@ impl Catalog {
     /// # Errors
     /// A failing or damaged store; the event can be applied again.
     pub fn replay(&self, event: &Event, now: Timestamp) -> Result<Effects, CatalogError> {
-        let effects = self.change(event, now)?;
-        self.tables.put(Table::Seen, &key::seen(event.user, &event.order), &now.as_ms().to_be_bytes())?;
+        let effects = self.replay_old(event, now)?;
+        self.seen.note(seen::identity(event.user, &event.order), now);
         Ok(effects)
     }
 
-    fn change(&self, event: &Event, now: Timestamp) -> Result<Effects, CatalogError> {
+    /// Applies one event of the journal that came longer ago than events are remembered.
+    ///
+    /// # Errors
+    /// A failing or damaged store; the event can be applied again.
+    pub fn replay_old(&self, event: &Event, now: Timestamp) -> Result<Effects, CatalogError> {
         let user = event.user;
         match &event.kind {
             EventKind::Available(available) => self.apply_available(user, &event.order, available, now),
@@ -220,34 +224,30 @@ impl Catalog {
             let recording = std::str::from_utf8(key.get(25..).unwrap_or_default()).ok();
             all.extend(recording.and_then(|id| id.parse::<RecordingId>().ok()));
         }
-        for block in self.steady(timeline, || self.blocks_within(timeline, Hour(i32::MIN), Hour(i32::MAX)))? {
-            all.extend(block.members().iter().map(|member| member.recording.clone()));
-        }
+        all.extend(self.steady(timeline, || {
+            let mut folded = Vec::new();
+            for block in self.blocks_within(timeline, Hour(i32::MIN), Hour(i32::MAX)) {
+                folded.extend(block?.members().iter().map(|member| member.recording.clone()));
+            }
+            Ok(folded)
+        })?);
         Ok(all)
     }
 
     /// Removes every recording of a timeline that a delete hits.
     fn remove_hit(&self, timeline: &Timeline, delete: &Delete, now: Timestamp) -> Result<Effects, CatalogError> {
-        let mut hit: Vec<(RecordingId, Row)> = Vec::new();
-        for recording in self.within_reach(timeline, delete)? {
-            let Some(row) = self.row(timeline, &recording)?.filter(|row| !row.removed) else { continue };
-            if row.latest.as_ref().is_some_and(|(order, _)| delete.hits(order, judged_span(&row))) {
-                hit.push((recording, row));
-            }
-        }
-        // By time, so that a batch works out few days anew.
-        hit.sort_by_key(|(_, row)| row.span());
         let mut effects = Effects::default();
-        for rows in hit.chunks(ROWS_PER_BATCH) {
-            let changes: Vec<Change> = rows
-                .iter()
-                .map(|(recording, old)| {
+        // Folded ones come by time, so a batch works out few days anew; the rows of years do not fit into memory.
+        for recordings in self.within_reach(timeline, delete)?.chunks(ROWS_PER_BATCH) {
+            let mut changes = Vec::new();
+            for recording in recordings {
+                let Some(old) = self.row(timeline, recording)?.filter(|row| !row.removed) else { continue };
+                if old.latest.as_ref().is_some_and(|(order, _)| delete.hits(order, judged_span(&old))) {
                     let new = Row { removed: true, ..old.clone() };
-                    Change { recording: recording.clone(), old: old.clone(), new }
-                })
-                .collect();
-            let purge = self.settle_removed(timeline, &changes, now)?;
-            effects.purge.extend(purge);
+                    changes.push(Change { recording: recording.clone(), old, new });
+                }
+            }
+            effects.purge.extend(self.settle_removed(timeline, &changes, now)?);
         }
         Ok(effects)
     }

@@ -8,9 +8,9 @@
 //! 4. Whoever changes a folded recording unfolds its hour first: all of it is in the tables again, and is folded anew
 //!    on a later walk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 use stills_model::codec::{Malformed, Reader, Writer};
@@ -82,12 +82,17 @@ pub(super) fn digest(recording: &RecordingId) -> [u8; 8] {
     digest
 }
 
+/// What a recording's entry says of whether it changes no more.
+fn may_fold(state: State, span: &Span) -> bool {
+    matches!(state, State::Indexed | State::Deleted) && span.len_ms() <= HOUR_MS
+}
+
 /// The hour to which a row belongs; none: it is not to be folded now.
 fn folding_hour(row: &Row) -> Option<Hour> {
-    let is_final = matches!(row.state(), State::Indexed | State::Deleted) && row.fault.is_none();
-    let (_, available) = row.latest.as_ref().filter(|_| is_final && !row.has_work())?;
-    let is_short = row.span().is_some_and(|span| span.start == available.start && span.len_ms() <= HOUR_MS);
-    is_short.then(|| available.start.hour())
+    let is_final = row.fault.is_none() && !row.has_work();
+    let (_, available) = row.latest.as_ref().filter(|_| is_final)?;
+    let span = row.span().filter(|span| span.start == available.start && may_fold(row.state(), span))?;
+    Some(span.start.hour())
 }
 
 impl Catalog {
@@ -132,12 +137,16 @@ impl Catalog {
         for (class, _) in self.classes_of(timeline)?.filter(|(_, shorter_ms)| *shorter_ms <= HOUR_MS) {
             let (first, last) = key::entries(timeline, class, start, end);
             for (n, item) in self.tables.range(Table::Timelines, &first, &last).enumerate() {
-                let Some((start, recording)) = key::parse_entry(&item?.0) else { continue };
+                let (key, value) = item?;
+                let Some((start, recording)) = key::parse_entry(&key) else { continue };
                 if n >= ENTRIES_PER_CALL {
                     whole_before = whole_before.min(start.hour());
                     break;
                 }
-                hours.entry(start.hour()).or_default().push(recording);
+                let entry = Entry::decode(start, recording, &value).map_err(malformed)?;
+                if may_fold(entry.state, &entry.span) {
+                    hours.entry(start.hour()).or_default().push(entry.recording);
+                }
             }
         }
         if whole_before == before {
@@ -188,9 +197,7 @@ impl Catalog {
         }
         // A block is on the disk before the tables point to it.
         self.hours.sync().map_err(CatalogError::Hours)?;
-        self.move_to(timeline, batch)?;
-        self.left_behind.lock().unwrap_or_else(PoisonError::into_inner).extend(old);
-        Ok(())
+        self.move_to(timeline, batch, old)
     }
 
     /// A recording from the tables, if it is to be folded; the batch takes it out of there.
@@ -240,18 +247,24 @@ impl Catalog {
             }
         }
         batch.delete(&key::hour(timeline, hour));
-        self.move_to(timeline, batch)?;
-        self.left_behind.lock().unwrap_or_else(PoisonError::into_inner).push(place);
-        Ok(())
+        self.move_to(timeline, batch, vec![place])
     }
 
-    /// Applies a batch that moves recordings between tables and blocks.
-    fn move_to(&self, timeline: &Timeline, batch: Batch) -> Result<(), CatalogError> {
+    /// Applies a batch that moves recordings between tables and blocks, and leaves the blocks `old` behind.
+    fn move_to(&self, timeline: &Timeline, batch: Batch, old: Vec<Place>) -> Result<(), CatalogError> {
+        // What may take long comes first: readers wait while the number of moves is odd.
+        self.tables.make_room()?;
         let moves = &self.shard(timeline).moves;
+        let mut left_behind = self.left_behind();
         moves.fetch_add(1, Ordering::SeqCst);
         let moved = self.tables.apply(Table::Timelines, batch);
         moves.fetch_add(1, Ordering::SeqCst);
+        left_behind.extend(moved.is_ok().then_some(old).into_iter().flatten());
         moved
+    }
+
+    fn left_behind(&self) -> MutexGuard<'_, Vec<Place>> {
+        self.left_behind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads what may lie in the tables or in a block, again if it was moved meanwhile.
@@ -322,20 +335,25 @@ impl Catalog {
         block.member_of(media).map(|member| member.keyframe_pages().map_err(malformed)).transpose()
     }
 
-    /// The blocks of the hours from `from` to `to`.
+    /// The blocks of the hours from `from` to `to`, in order, each read when it is asked for.
     pub(super) fn blocks_within(
         &self,
         timeline: &Timeline,
         from: Hour,
         to: Hour,
-    ) -> Result<Vec<Arc<Block>>, CatalogError> {
+    ) -> impl Iterator<Item = Result<Arc<Block>, CatalogError>> {
+        self.places_within(timeline, from, to).map(|place| self.block(&place?))
+    }
+
+    fn places_within(
+        &self,
+        timeline: &Timeline,
+        from: Hour,
+        to: Hour,
+    ) -> impl Iterator<Item = Result<Place, CatalogError>> {
         let (first, last) = (key::hour(timeline, from), key::hour(timeline, to));
-        let mut blocks = Vec::new();
-        for item in self.tables.range(Table::Timelines, &first, &last) {
-            let (place, _) = decode_place(&item?.1).map_err(malformed)?;
-            blocks.push(self.block(&place)?);
-        }
-        Ok(blocks)
+        let items = self.tables.range(Table::Timelines, &first, &last);
+        items.map(|item| decode_place(&item?.1).map(|(place, _)| place).map_err(malformed))
     }
 
     /// The entries of folded recordings that have a part in `span`.
@@ -345,27 +363,35 @@ impl Catalog {
         span: &Span,
         found: &mut Vec<Entry>,
     ) -> Result<(), CatalogError> {
-        for block in self.blocks_within(timeline, span.start.plus_ms(-HOUR_MS).hour(), span.end.hour())? {
+        for block in self.blocks_within(timeline, span.start.plus_ms(-HOUR_MS).hour(), span.end.hour()) {
             let has_part = |entry: &&Entry| entry.span.end >= span.start && entry.span.start <= span.end;
-            found.extend(block.members().iter().map(|member| &member.entry).filter(has_part).cloned());
+            found.extend(block?.members().iter().map(|member| &member.entry).filter(has_part).cloned());
         }
         Ok(())
     }
 
     /// Gives back to the disk what nothing points to any more, not even after a crash.
     fn give_back(&self) -> Result<(), CatalogError> {
-        let left = std::mem::take(&mut *self.left_behind.lock().unwrap_or_else(PoisonError::into_inner));
-        self.tables.flush()?;
+        let left = std::mem::take(&mut *self.left_behind());
+        if left.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.tables.flush() {
+            self.left_behind().extend(left);
+            return Err(error);
+        }
         left.iter().for_each(|place| self.hours.release(place));
-        let mut used = std::collections::BTreeSet::new();
+        let mut used = BTreeSet::new();
         let mut from = Vec::new();
         while let Some(timeline) = self.timeline_from(&from)? {
-            let (first, last) = (key::hour(&timeline, Hour(i32::MIN)), key::hour(&timeline, Hour(i32::MAX)));
-            for item in self.tables.range(Table::Timelines, &first, &last) {
-                used.insert(decode_place(&item?.1).map_err(malformed)?.0.file);
+            for place in self.places_within(&timeline, Hour(i32::MIN), Hour(i32::MAX)) {
+                used.insert(place?.file);
             }
             from = key::device_end(&timeline);
         }
+        // What was left behind during the walk, the disk may still point to.
+        let left_behind = self.left_behind();
+        used.extend(left_behind.iter().map(|place| place.file));
         self.hours.keep_only(|file| used.contains(&file));
         Ok(())
     }

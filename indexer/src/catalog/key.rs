@@ -192,11 +192,6 @@ pub(super) fn identity(order: &EventOrder) -> [u8; 16] {
     identity
 }
 
-/// The key of an event in the table of seen events.
-pub(super) fn seen(user: UserId, order: &EventOrder) -> Vec<u8> {
-    [&user.as_bytes()[..], &identity(order)].concat()
-}
-
 /// The key of a recording in the table of pending work.
 pub(super) fn pending(timeline: &Timeline, recording: &RecordingId) -> Vec<u8> {
     [&timeline.key()[..], recording.as_str().as_bytes()].concat()

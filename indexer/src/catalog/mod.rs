@@ -9,6 +9,7 @@
 //! - [`settle`]: what either means for coverage, entries and epochs, in one place.
 //! - [`expire`]: recordings whose time is over go; [`retire`]: those that are past retention.
 //! - [`fold`]: recordings that change no more leave the tables for hour blocks.
+//! - [`seen`]: which events were taken in the last 24 hours.
 //! - [`locate`]: the frame rule: which keyframe answers for an instant.
 //! - [`verify`]: whether everything can be read; what was set aside.
 //! - [`list`]: coverage, recordings and devices for search and for people.
@@ -27,6 +28,7 @@ use stills_model::time::{Span, Timestamp};
 mod items;
 mod key;
 pub mod row;
+mod seen;
 mod sled;
 mod tables;
 
@@ -56,6 +58,7 @@ use crate::watched::Watched;
 use block::Block;
 use hour_files::{HourFiles, Place};
 use row::Row;
+use seen::SeenEvents;
 use sled::Table;
 use tables::{Batch, Tables};
 
@@ -68,17 +71,12 @@ const BLOCKS_BYTES: u64 = 16 << 20;
 /// Counters of changes; timelines that share one cost each other look-ups, nothing else.
 const CHANGE_COUNTERS: usize = 4096;
 
-/// For how long an event's identity is remembered.
-const SEEN_MS: i64 = 24 * 3_600_000;
-
-/// Identities of events looked at in one call that forgets the old ones.
-const SEEN_PER_CALL: usize = 20_000;
-
 /// The open catalog.
 #[derive(Debug)]
 pub struct Catalog {
     tables: Tables,
     shards: Vec<Shard>,
+    seen: SeenEvents,
     hours: HourFiles,
     /// Blocks that were read lately.
     blocks: moka::sync::Cache<Place, Arc<Block>>,
@@ -146,6 +144,7 @@ impl Catalog {
             tables,
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             changes: (0..CHANGE_COUNTERS).map(|_| AtomicU64::new(0)).collect(),
+            seen: SeenEvents::open(dir.join("seen")).map_err(CatalogError::Seen)?,
             hours: HourFiles::open(dir.join("hours")).map_err(CatalogError::Hours)?,
             blocks,
             folding: Mutex::default(),
@@ -171,33 +170,16 @@ impl Catalog {
     /// # Errors
     /// A failing store.
     pub fn is_seen(&self, user: UserId, order: &EventOrder, now: Timestamp) -> Result<bool, CatalogError> {
-        let value = self.tables.get(Table::Seen, &key::seen(user, order))?;
-        let at = value.and_then(|raw| raw.try_into().ok()).map(i64::from_be_bytes);
-        Ok(at.is_some_and(|at| now.as_ms().saturating_sub(at) < SEEN_MS))
+        self.tables.check()?;
+        Ok(self.seen.is_known(&seen::identity(user, order), now))
     }
 
-    /// Forgets identities of events that are old, beginning behind `after`. Returns where to go on, or none at the end.
+    /// Forgets identities of events that are old.
     ///
     /// # Errors
-    /// A failing store.
-    pub fn forget_seen(&self, after: &[u8], now: Timestamp) -> Result<Option<Vec<u8>>, CatalogError> {
-        let mut old = Batch::default();
-        let mut last = None;
-        let from = [after, &[0]].concat();
-        for (n, item) in self.tables.range(Table::Seen, &from, &[u8::MAX; 29]).enumerate() {
-            if n == SEEN_PER_CALL {
-                self.tables.apply(Table::Seen, old)?;
-                return Ok(last);
-            }
-            let (key, value) = item?;
-            let at = value.try_into().map_or(0, i64::from_be_bytes);
-            if now.as_ms().saturating_sub(at) >= SEEN_MS {
-                old.delete(&key);
-            }
-            last = Some(key.to_vec());
-        }
-        self.tables.apply(Table::Seen, old)?;
-        Ok(None)
+    /// A failing disk.
+    pub fn forget_seen(&self, now: Timestamp) -> Result<(), CatalogError> {
+        self.seen.forget(now).map_err(CatalogError::Seen)
     }
 
     /// Media whose stored pictures have to be removed and may still be there.
@@ -281,6 +263,7 @@ impl Catalog {
     /// # Errors
     /// A failing store.
     pub fn set_checkpoint(&self, value: &[u8]) -> Result<(), CatalogError> {
+        self.seen.flush().map_err(CatalogError::Seen)?;
         self.tables.flush()?;
         self.tables.put(Table::Meta, b"checkpoint", value)?;
         self.tables.flush()
@@ -288,7 +271,7 @@ impl Catalog {
 
     /// Bytes on disk.
     pub fn size_on_disk(&self) -> u64 {
-        self.tables.size_on_disk()
+        self.tables.size_on_disk() + self.seen.size_on_disk()
     }
 
     /// How often a timeline may have changed so far: while the number stays, what was read of it after an earlier look

@@ -79,13 +79,20 @@ impl Catalog {
                 }
             }
         }
-        for block in self.steady(timeline, || self.blocks_within(timeline, Hour(i32::MIN), before.hour()))? {
-            let old = block.members().iter().filter(|member| member.entry.span.end < before);
-            found.extend(old.map(|member| member.recording.clone()).take(RETIRED_PER_CALL - found.len()));
-            if found.len() == RETIRED_PER_CALL {
-                break;
+        let folded = self.steady(timeline, || {
+            let mut folded = Vec::new();
+            for block in self.blocks_within(timeline, Hour(i32::MIN), before.hour()) {
+                let block = block?;
+                let old = block.members().iter().filter(|member| member.entry.span.end < before);
+                folded.extend(old.map(|member| member.recording.clone()));
+                if found.len() + folded.len() >= RETIRED_PER_CALL {
+                    break;
+                }
             }
-        }
+            Ok(folded)
+        })?;
+        found.extend(folded);
+        found.truncate(RETIRED_PER_CALL);
         Ok(found)
     }
 

@@ -48,6 +48,9 @@ pub enum StoreError {
     /// The files of hour blocks failed.
     #[error("the catalog's hour blocks cannot be read or written: {0}")]
     Hours(#[source] std::io::Error),
+    /// The files of events taken failed.
+    #[error("the catalog's files of events taken cannot be read or written: {0}")]
+    Seen(#[source] std::io::Error),
     /// An hour block is not what was written.
     #[error("the catalog holds a damaged hour block")]
     Block,
@@ -87,15 +90,12 @@ pub(super) enum Table {
     Expiry,
     /// Media whose stored pictures have to be removed.
     Purge,
-    /// Event identities of the last 24 hours.
-    Seen,
     /// The store's own facts: incarnation, how far the journal is applied.
     Meta,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Timelines, Self::Pending, Self::Expiry, Self::Purge, Self::Seen, Self::Meta];
+    pub(super) const ALL: [Self; 5] = [Self::Timelines, Self::Pending, Self::Expiry, Self::Purge, Self::Meta];
 
     /// The tree's name; the number is its schema.
     const fn name(self) -> &'static str {
@@ -104,7 +104,6 @@ impl Table {
             Self::Pending => "pending.v2",
             Self::Expiry => "expiry.v2",
             Self::Purge => "purge.v2",
-            Self::Seen => "seen.v2",
             Self::Meta => "meta.v2",
         }
     }
@@ -113,7 +112,7 @@ impl Table {
 /// The open store.
 pub(super) struct Store {
     db: sled::Db,
-    trees: [sled::Tree; 6],
+    trees: [sled::Tree; Table::ALL.len()],
     watched: Arc<Watched>,
 }
 
@@ -332,8 +331,8 @@ fn open_in_time(dir: &Path) -> Result<Store, StoreError> {
 fn open_now(dir: &Path) -> Result<Store, StoreError> {
     let db =
         sled::Config::new().path(dir).cache_capacity(PAGE_CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS)).open()?;
-    let [a, b, c, d, e, f] = Table::ALL.map(|table| db.open_tree(table.name()));
-    let trees = [a?, b?, c?, d?, e?, f?];
+    let [a, b, c, d, e] = Table::ALL.map(|table| db.open_tree(table.name()));
+    let trees = [a?, b?, c?, d?, e?];
     Ok(Store { db, trees, watched: Arc::default() })
 }
 

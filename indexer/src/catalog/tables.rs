@@ -137,6 +137,14 @@ impl Tables {
         self.shared.store.watched()
     }
 
+    /// Whether it still answers.
+    ///
+    /// # Errors
+    /// It was condemned.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.shared.store.check()
+    }
+
     /// The value of a key.
     ///
     /// # Errors
@@ -171,9 +179,7 @@ impl Tables {
         if batch.0.is_empty() {
             return Ok(());
         }
-        if self.shared.active_bytes() > LAYER_BYTES_MAX {
-            self.shared.flush()?;
-        }
+        self.make_room()?;
         {
             // The layer is not frozen while it is written to.
             let layers = self.shared.layers.read().unwrap_or_else(PoisonError::into_inner);
@@ -186,6 +192,14 @@ impl Tables {
             let _ = ask.try_send(());
         }
         Ok(())
+    }
+
+    /// Waits until the active layer has room.
+    ///
+    /// # Errors
+    /// See [`Tables::apply`].
+    pub(super) fn make_room(&self) -> Result<(), StoreError> {
+        if self.shared.active_bytes() > LAYER_BYTES_MAX { self.shared.flush() } else { Ok(()) }
     }
 
     /// Keys from `from` to `to`, both included, in order (backwards with `.rev()`).

@@ -22,8 +22,9 @@ use stills_model::time::{DAY_MS, Timestamp};
 /// A catalog that is made anew from a larger journal (some hundred thousand recordings) is folded as it grows.
 const LARGE_BYTES: u64 = 64 << 20;
 
-/// After such a rebuild, recordings that began longer ago than this are not rendered ahead once more.
-const RENDERED_WITHIN_MS: i64 = 2 * DAY_MS;
+/// In such a rebuild, what began or was told longer ago than this is history: it is not rendered ahead once more, and its
+/// events are not expected to come again.
+const HISTORY_AFTER_MS: i64 = 2 * DAY_MS;
 
 /// What a replay found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -145,6 +146,10 @@ fn fold(catalog: &Catalog, now: Timestamp) -> Result<(), CatalogError> {
     Ok(())
 }
 
+fn is_history(at: Timestamp, now: Timestamp) -> bool {
+    now.since_ms(at) > HISTORY_AFTER_MS
+}
+
 fn apply_entry(
     catalog: &Catalog,
     retention: &Retention,
@@ -162,7 +167,9 @@ fn apply_entry(
             replayed.n_past += 1;
             return Ok(Vec::new());
         }
-        return Ok(catalog.replay(&event, now)?.purge);
+        let is_history = is_rebuild && is_history(Timestamp::from_ms(event.order.time_ns / 1_000_000), now);
+        let effects = if is_history { catalog.replay_old(&event, now)? } else { catalog.replay(&event, now)? };
+        return Ok(effects.purge);
     }
     let Ok(finished) = Finished::decode(payload) else {
         replayed.n_unreadable += 1;
@@ -170,7 +177,7 @@ fn apply_entry(
     };
     replayed.n_finished += 1;
     let effects = catalog.finish(&finished, now)?;
-    if is_rebuild && now.since_ms(finished.start) > RENDERED_WITHIN_MS {
+    if is_rebuild && is_history(finished.start, now) {
         // Its pictures were rendered ahead when it came, or are on request.
         let row = catalog.row(&finished.timeline, &finished.recording)?;
         if let Some(indexed) = row.and_then(|row| row.indexed) {

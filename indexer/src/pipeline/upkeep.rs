@@ -59,9 +59,9 @@ impl Pipeline {
         });
         let pipeline = self.clone();
         tasks.spawn(async move {
-            let (mut seen_after, mut n_evicted, mut n_looked_for) = (Vec::new(), 0, 0);
+            let (mut n_evicted, mut n_looked_for) = (0, 0);
             loop {
-                pipeline.tidy(&mut seen_after).await;
+                pipeline.tidy().await;
                 tokio::time::sleep(TIDY_EVERY).await;
                 pipeline.complete_idle().await;
                 let evicted = pipeline.0.parts.thumbs.n_evicted();
@@ -95,15 +95,13 @@ impl Pipeline {
     }
 
     /// Keeps the catalog's own lists short: removes pictures that a crash or a failure left, forgets old events.
-    async fn tidy(&self, seen_after: &mut Vec<u8>) {
+    async fn tidy(&self) {
         match self.write(|catalog, _| catalog.to_purge()).await {
             Ok(media) => self.purge(media).await,
             Err(error) => tracing::warn!(%error, "pictures to remove could not be listed"),
         }
-        let after = seen_after.clone();
-        match self.write(move |catalog, now| catalog.forget_seen(&after, now)).await {
-            Ok(next) => *seen_after = next.unwrap_or_default(),
-            Err(error) => tracing::warn!(%error, "old events could not be forgotten"),
+        if let Err(error) = self.write(|catalog, now| catalog.forget_seen(now)).await {
+            tracing::warn!(%error, "old events could not be forgotten");
         }
     }
 

@@ -1,10 +1,10 @@
 //! What happens to recordings after they are indexed: made again, deleted, expired, forgotten.
 
 use stills_model::event::{Event, EventKind};
-use stills_model::time::{DAY_MS, Span};
+use stills_model::time::{DAY_MS, HOUR_MS, Span};
 
 use super::super::row::State;
-use super::super::{Catalog, Finished, Table};
+use super::super::{Catalog, Finished};
 use super::{BASE_MS, NOW, at, available, device, event, index, open, recording, timeline, user, visible};
 
 /// A scan of a recording whose media begins with `head`.
@@ -107,9 +107,20 @@ fn seen_events_are_forgotten_after_a_day() {
     catalog.apply(&first, NOW).expect("apply");
     let late = NOW.plus_ms(DAY_MS - 1);
     catalog.apply(&event(1, 2, available(2, 0, Some(10_000))), late).expect("apply");
-    assert_eq!(catalog.forget_seen(b"", NOW.plus_ms(DAY_MS)).expect("forget"), None);
-    let n_seen = catalog.tables.prefix(Table::Seen, b"").count();
-    assert_eq!(n_seen, 1);
+    let is_seen = |n: usize, now| {
+        let order = event(1, n, EventKind::UserDeleted).order;
+        catalog.is_seen(user(), &order, now).expect("seen")
+    };
+    assert!(is_seen(1, late) && !is_seen(1, NOW.plus_ms(DAY_MS + 1000)));
+    // An hour's events are forgotten together.
+    catalog.forget_seen(NOW.plus_ms(DAY_MS + HOUR_MS)).expect("forget");
+    assert_eq!(catalog.seen.count(), 2);
+    catalog.set_checkpoint(b"").expect("checkpoint");
+    catalog.forget_seen(NOW.plus_ms(DAY_MS + HOUR_MS)).expect("forget");
+    assert_eq!(catalog.seen.count(), 1);
+    assert!(is_seen(2, late));
+    drop(catalog);
+    let catalog = open(&dir);
     assert!(catalog.is_seen(user(), &event(1, 2, EventKind::UserDeleted).order, late).expect("seen"));
 }
 
