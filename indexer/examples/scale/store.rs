@@ -116,6 +116,7 @@ impl Store {
         while let Some(cursor) = from {
             from = self.catalog.fold(cursor, now)?.1;
         }
+        while self.catalog.compact()? {}
         self.journal.discard_retired();
         while let Some(day) = self.journal.due(now.day(), &BTreeSet::new()) {
             self.journal.compact(day)?;
@@ -179,20 +180,23 @@ impl Store {
 
 /// Has the journal ask the catalog for what is needed, as the pipeline does.
 fn own_entries(journal: &Journal, catalog: &Arc<Catalog>) {
-    let is_newest = |catalog: &Catalog, timeline: &Timeline, recording: &RecordingId, order: &_| {
-        let row = catalog.row(timeline, recording).ok().flatten();
+    let is_newest = |catalog: &Catalog, timeline: &Timeline, recording: &RecordingId, start: Timestamp, order: &_| {
+        let row = catalog.row_likely_in(timeline, recording, start.hour()).ok().flatten();
         row.and_then(|row| row.latest).is_none_or(|(latest, _)| latest <= *order)
     };
     let known = Arc::clone(catalog);
     journal.set_owner(EVENT, move |_, payload| match Event::decode(payload) {
         Ok(Event { order, user, kind: EventKind::Available(available) }) => {
-            is_newest(&known, &Timeline { user, device: available.device }, &available.recording, &order)
+            let timeline = Timeline { user, device: available.device };
+            is_newest(&known, &timeline, &available.recording, available.start, &order)
         }
         _ => true,
     });
     let known = Arc::clone(catalog);
     journal.set_owner(FINISHED, move |_, payload| match Finished::decode(payload) {
-        Ok(Finished { timeline, recording, order, .. }) => is_newest(&known, &timeline, &recording, &order),
+        Ok(Finished { timeline, recording, start, order, .. }) => {
+            is_newest(&known, &timeline, &recording, start, &order)
+        }
         Err(_) => true,
     });
 }

@@ -4,6 +4,8 @@
 //! recordings by start and id (count, then id, row as stored, number of pages), then their keyframe pages in the same
 //! order, each behind its length. Pages apart, for they are noise that does not compress.
 
+use std::cell::RefCell;
+
 use stills_model::codec::{Malformed, Reader, Writer};
 use stills_model::id::RecordingId;
 use stills_model::keyframe_index::KeyframePage;
@@ -124,6 +126,20 @@ fn part(r: &mut Reader<'_>) -> Result<Vec<u8>, Malformed> {
         return Err(Malformed("hour block length"));
     }
     let len = usize::try_from(len).map_err(|_| Malformed("hour block length"))?;
-    let part = zstd::bulk::decompress(r.bytes()?, len).map_err(|_| Malformed("hour block"))?;
+    let part = decompress(r.bytes()?, len).map_err(|_| Malformed("hour block"))?;
     if part.len() == len { Ok(part) } else { Err(Malformed("hour block length")) }
+}
+
+/// Undoes a compression; the tables that takes are kept by the thread, for to make them takes longer than to use them.
+fn decompress(bytes: &[u8], len_max: usize) -> std::io::Result<Vec<u8>> {
+    thread_local! {
+        static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    DECOMPRESSOR.with_borrow_mut(|decompressor| {
+        let decompressor = match decompressor {
+            Some(known) => known,
+            none => none.insert(zstd::bulk::Decompressor::new()?),
+        };
+        decompressor.decompress(bytes, len_max)
+    })
 }

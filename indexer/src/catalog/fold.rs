@@ -2,32 +2,32 @@
 //!
 //! 1. [`Catalog::fold`] walks over what started some hours ago and puts each device's hour into one block, together
 //!    with what the hour's block held before.
-//! 2. The tables keep, per hour, where its block lies, and per recording, under a digest of its id, in which hour.
+//! 2. The tables keep, per hour, where its block lies, and fingerprints of the ids in it ([`super::folded_ids`]).
 //! 3. Reads look into the tables first, then into the block ([`Catalog::steady`] repeats one that a fold or unfold
 //!    has crossed).
 //! 4. Whoever changes a folded recording unfolds its hour first: all of it is in the tables again, and is folded anew
 //!    on a later walk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use sha2::{Digest, Sha256};
-use stills_model::codec::{Malformed, Reader, Writer};
+use stills_model::codec::Malformed;
 use stills_model::id::{RecordingId, Timeline};
 use stills_model::keyframe_index::KeyframePage;
 use stills_model::thumb::MediaId;
 use stills_model::time::{HOUR_MS, Hour, Span, Timestamp};
 
 use super::block::{Block, Member};
+use super::folded_ids::{FoldedIds, Pointer, fingerprint};
 use super::hour_files::Place;
 use super::row::{Entry, Row, State};
 use super::sled::Table;
 use super::tables::Batch;
-use super::{Catalog, CatalogError, key, malformed};
+use super::{CHANGE_COUNTERS, Catalog, CatalogError, key, malformed};
 
 /// How long after its hour a recording is left alone: most of what still happens to it happens within that.
-const FOLDED_AFTER_MS: i64 = 2 * HOUR_MS;
+const FOLDED_AFTER_MS: i64 = HOUR_MS / 2;
 
 /// Hours that one call folds, and timelines and entries that it looks at: it takes some ten milliseconds.
 const HOURS_PER_CALL: usize = 32;
@@ -36,8 +36,6 @@ const ENTRIES_PER_CALL: usize = 4000;
 
 /// Of an hour with more recordings than that the others stay in the tables.
 const MEMBERS_MAX: usize = 4000;
-
-const VERSION: u8 = 1;
 
 /// Where a walk goes on; the default is the beginning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,33 +51,6 @@ pub struct Folded {
     pub hours: usize,
     /// Recordings that left the tables.
     pub recordings: usize,
-}
-
-/// Where an hour's block lies, and how many recordings are in it.
-fn encode_place(place: &Place, count: usize) -> Vec<u8> {
-    let mut w = Writer::new();
-    w.byte(VERSION);
-    place.write(&mut w);
-    w.unsigned(count as u64);
-    w.finish()
-}
-
-/// Undoes [`encode_place`].
-pub(super) fn decode_place(bytes: &[u8]) -> Result<(Place, u64), Malformed> {
-    let mut r = Reader::new(bytes);
-    if r.byte()? != VERSION {
-        return Err(Malformed("hour version"));
-    }
-    let (place, count) = (Place::read(&mut r)?, r.unsigned()?);
-    r.end()?;
-    Ok((place, count))
-}
-
-/// A recording id's digest: long enough that no two ids of one device ever share it by chance.
-pub(super) fn digest(recording: &RecordingId) -> [u8; 8] {
-    let mut digest = [0; 8];
-    digest.copy_from_slice(&Sha256::digest(recording.as_str().as_bytes())[..8]);
-    digest
 }
 
 /// What a recording's entry says of whether it changes no more.
@@ -184,13 +155,13 @@ impl Catalog {
             if members.len() == n_before {
                 continue;
             }
-            let (count, block) = (members.len(), Block::new(members));
+            folded.hours += 1;
+            folded.recordings += members.len() - n_before;
+            let block = Block::new(members);
             let bytes = block.encode().map_err(CatalogError::Hours)?;
             let place = self.hours.append(&bytes).map_err(CatalogError::Hours)?;
-            batch.put(&key::hour(timeline, hour), &encode_place(&place, count));
+            batch.put(&key::hour(timeline, hour), &Pointer::new(place, &block).encode());
             old.extend(before);
-            folded.hours += 1;
-            folded.recordings += count - n_before;
         }
         if folded.hours == 0 {
             return Ok(());
@@ -225,7 +196,6 @@ impl Catalog {
         let Some(member) = Member::new(recording, &row, pages) else { return Ok(None) };
         batch.delete(&row_key);
         batch.delete(&key::entry_of(timeline, &member.entry));
-        batch.put(&key::folded(timeline, &digest(&member.recording)), &hour.to_bytes());
         Ok(Some(member))
     }
 
@@ -255,9 +225,12 @@ impl Catalog {
         // What may take long comes first: readers wait while the number of moves is odd.
         self.tables.make_room()?;
         let moves = &self.shard(timeline).moves;
+        let folds = self.folds(timeline);
         let mut left_behind = self.left_behind();
         moves.fetch_add(1, Ordering::SeqCst);
+        folds.fetch_add(1, Ordering::SeqCst);
         let moved = self.tables.apply(Table::Timelines, batch);
+        folds.fetch_add(1, Ordering::SeqCst);
         moves.fetch_add(1, Ordering::SeqCst);
         left_behind.extend(moved.is_ok().then_some(old).into_iter().flatten());
         moved
@@ -290,7 +263,32 @@ impl Catalog {
 
     fn place(&self, timeline: &Timeline, hour: Hour) -> Result<Option<Place>, CatalogError> {
         let value = self.tables.get(Table::Timelines, &key::hour(timeline, hour))?;
-        value.map(|raw| decode_place(&raw).map(|(place, _)| place).map_err(malformed)).transpose()
+        value.map(|raw| Pointer::decode(&raw).map(|pointer| pointer.place).map_err(malformed)).transpose()
+    }
+
+    /// How often recordings of a timeline have moved, and of those that share its counter.
+    fn folds(&self, timeline: &Timeline) -> &AtomicU64 {
+        &self.folds[Self::hash(timeline) % CHANGE_COUNTERS]
+    }
+
+    /// Where a timeline's folded recordings lie. One that was gathered during a move is used by nobody after it.
+    fn folded_ids(&self, timeline: &Timeline) -> Result<Arc<FoldedIds>, CatalogError> {
+        let as_of = self.folds(timeline).load(Ordering::SeqCst);
+        if let Some(known) = self.folded_ids.get(timeline).filter(|known| known.as_of == as_of) {
+            return Ok(known);
+        }
+        let ids = Arc::new(FoldedIds::gather(as_of, self.pointers(timeline).collect::<Result<_, _>>()?));
+        self.folded_ids.insert(*timeline, Arc::clone(&ids));
+        Ok(ids)
+    }
+
+    fn pointers(&self, timeline: &Timeline) -> impl Iterator<Item = Result<(Hour, Pointer), CatalogError>> {
+        let (first, last) = (key::hour(timeline, Hour(i32::MIN)), key::hour(timeline, Hour(i32::MAX)));
+        self.tables.range(Table::Timelines, &first, &last).map(|item| {
+            let (key, value) = item?;
+            let hour = key::parse_hour(&key).ok_or_else(|| malformed(Malformed("hour")))?;
+            Ok((hour, Pointer::decode(&value).map_err(malformed)?))
+        })
     }
 
     /// Reads a block.
@@ -310,11 +308,15 @@ impl Catalog {
         timeline: &Timeline,
         recording: &RecordingId,
     ) -> Result<Option<(Hour, Place, Arc<Block>)>, CatalogError> {
-        let value = self.tables.get(Table::Timelines, &key::folded(timeline, &digest(recording)))?;
-        let Some(hour) = value.and_then(|raw| raw.try_into().ok()).map(Hour::from_bytes) else { return Ok(None) };
-        let Some(place) = self.place(timeline, hour)? else { return Ok(None) };
-        let block = self.block(&place)?;
-        Ok(block.member(recording).is_some().then_some((hour, place, block)))
+        let ids = self.folded_ids(timeline)?;
+        for hour in ids.hours_of(fingerprint(recording)) {
+            let Some(place) = self.place(timeline, hour)? else { continue };
+            let block = self.block(&place)?;
+            if block.member(recording).is_some() {
+                return Ok(Some((hour, place, block)));
+            }
+        }
+        Ok(None)
     }
 
     /// The row of a folded recording.
@@ -322,6 +324,18 @@ impl Catalog {
         let found = self.block_of(timeline, recording)?;
         let member = found.as_ref().and_then(|(_, _, block)| block.member(recording));
         member.map(|member| Row::decode(&member.row).map_err(malformed)).transpose()
+    }
+
+    /// The row of a recording that is folded in this hour.
+    pub(super) fn folded_row_in(
+        &self,
+        timeline: &Timeline,
+        recording: &RecordingId,
+        hour: Hour,
+    ) -> Result<Option<Row>, CatalogError> {
+        let Some(place) = self.place(timeline, hour)? else { return Ok(None) };
+        let block = self.block(&place)?;
+        block.member(recording).map(|member| Row::decode(&member.row).map_err(malformed)).transpose()
     }
 
     /// The keyframes of a folded media; none: it is not folded.
@@ -353,7 +367,7 @@ impl Catalog {
     ) -> impl Iterator<Item = Result<Place, CatalogError>> {
         let (first, last) = (key::hour(timeline, from), key::hour(timeline, to));
         let items = self.tables.range(Table::Timelines, &first, &last);
-        items.map(|item| decode_place(&item?.1).map(|(place, _)| place).map_err(malformed))
+        items.map(|item| Pointer::decode(&item?.1).map(|pointer| pointer.place).map_err(malformed))
     }
 
     /// The entries of folded recordings that have a part in `span`.

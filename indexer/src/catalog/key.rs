@@ -11,8 +11,7 @@
 //! | 7 | time, digest of source and id | a delete by range, or of the device |
 //! | 8 | configuration id | a decoder configuration (under device zero: shared by the user's devices) |
 //! | 9 | time, digest of source and id | a delete of the user (under device zero) |
-//! | 10 | hour | where the block of the recordings lies that start in it and are folded |
-//! | 11 | digest of a recording id | in which hour's block it is folded |
+//! | 10 | hour | [`super::folded_ids::Pointer`]: where the block of the recordings lies that start in it and are folded |
 
 use sha2::{Digest, Sha256};
 use stills_model::event::EventOrder;
@@ -33,7 +32,6 @@ const DELETE: u8 = 7;
 const CONFIG: u8 = 8;
 const USER_DELETE: u8 = 9;
 const HOUR: u8 = 10;
-const FOLDED: u8 = 11;
 
 /// Recordings are listed by start within classes of length, so that a look-up by instant reads back no further
 /// than the class is long, whatever odd long recording the device also has: at most about eight times the
@@ -136,8 +134,9 @@ pub(super) fn hour(timeline: &Timeline, hour: Hour) -> Vec<u8> {
     key(timeline, HOUR, &[&hour.to_bytes()])
 }
 
-pub(super) fn folded(timeline: &Timeline, digest: &[u8; 8]) -> Vec<u8> {
-    key(timeline, FOLDED, &[digest])
+/// The hour of such a key.
+pub(super) fn parse_hour(key: &[u8]) -> Option<Hour> {
+    Some(Hour::from_bytes(key.get(25..)?.try_into().ok()?))
 }
 
 pub(super) fn epoch(timeline: &Timeline, bucket: Bucket) -> Vec<u8> {

@@ -23,8 +23,9 @@ use stills_model::event::EventOrder;
 use stills_model::id::{RecordingId, Timeline, UserId};
 use stills_model::keyframe::{ConfigId, DecoderConfig};
 use stills_model::thumb::MediaId;
-use stills_model::time::{Span, Timestamp};
+use stills_model::time::{Hour, Span, Timestamp};
 
+mod generations;
 mod items;
 mod key;
 pub mod row;
@@ -37,6 +38,7 @@ mod block;
 mod expire;
 mod finish;
 mod fold;
+mod folded_ids;
 mod hour_files;
 mod retire;
 mod settle;
@@ -56,6 +58,7 @@ pub use verify::{CatalogFindings, RowCursor, SetAside};
 
 use crate::watched::Watched;
 use block::Block;
+use folded_ids::FoldedIds;
 use hour_files::{HourFiles, Place};
 use row::Row;
 use seen::SeenEvents;
@@ -67,6 +70,9 @@ const SHARDS: usize = 64;
 
 /// Memory for hour blocks that were read lately: some hundred days of a camera.
 const BLOCKS_BYTES: u64 = 16 << 20;
+
+/// Memory for where folded recordings lie: eight bytes each.
+const FOLDED_IDS_BYTES: u64 = 64 << 20;
 
 /// Counters of changes; timelines that share one cost each other look-ups, nothing else.
 const CHANGE_COUNTERS: usize = 4096;
@@ -80,6 +86,10 @@ pub struct Catalog {
     hours: HourFiles,
     /// Blocks that were read lately.
     blocks: moka::sync::Cache<Place, Arc<Block>>,
+    /// Where the folded recordings of devices that were asked for lately lie.
+    folded_ids: moka::sync::Cache<Timeline, Arc<FoldedIds>>,
+    /// Raised before and after recordings of a timeline move between tables and blocks.
+    folds: Vec<AtomicU64>,
     /// One folds at a time.
     folding: Mutex<()>,
     /// Blocks that the tables no longer point to, and perhaps still do on the disk.
@@ -140,10 +150,17 @@ impl Catalog {
             .max_capacity(BLOCKS_BYTES)
             .weigher(|_, block: &Arc<Block>| u32::try_from(block.cost()).unwrap_or(u32::MAX))
             .build();
+        let folded_ids = moka::sync::Cache::builder()
+            .max_capacity(FOLDED_IDS_BYTES)
+            .weigher(|_, ids: &Arc<FoldedIds>| ids.cost())
+            .build();
+        let counters = || (0..CHANGE_COUNTERS).map(|_| AtomicU64::new(0)).collect();
         let catalog = Self {
             tables,
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
-            changes: (0..CHANGE_COUNTERS).map(|_| AtomicU64::new(0)).collect(),
+            changes: counters(),
+            folds: counters(),
+            folded_ids,
             seen: SeenEvents::open(dir.join("seen")).map_err(CatalogError::Seen)?,
             hours: HourFiles::open(dir.join("hours")).map_err(CatalogError::Hours)?,
             blocks,
@@ -206,11 +223,34 @@ impl Catalog {
     /// # Errors
     /// A failing or damaged store.
     pub fn row(&self, timeline: &Timeline, recording: &RecordingId) -> Result<Option<Row>, CatalogError> {
-        let key = key::row(timeline, recording);
-        self.steady(timeline, || match self.tables.get(Table::Timelines, &key)? {
-            Some(raw) => Row::decode(&raw).map(Some).map_err(malformed),
+        self.steady(timeline, || match self.row_in_tables(timeline, recording)? {
+            Some(row) => Ok(Some(row)),
             None => self.folded_row(timeline, recording),
         })
+    }
+
+    /// The row of a recording that most likely starts in `hour`: where it is folded there, nothing else is looked through.
+    ///
+    /// # Errors
+    /// A failing or damaged store.
+    pub fn row_likely_in(
+        &self,
+        timeline: &Timeline,
+        recording: &RecordingId,
+        hour: Hour,
+    ) -> Result<Option<Row>, CatalogError> {
+        self.steady(timeline, || match self.row_in_tables(timeline, recording)? {
+            Some(row) => Ok(Some(row)),
+            None => match self.folded_row_in(timeline, recording, hour)? {
+                Some(row) => Ok(Some(row)),
+                None => self.folded_row(timeline, recording),
+            },
+        })
+    }
+
+    fn row_in_tables(&self, timeline: &Timeline, recording: &RecordingId) -> Result<Option<Row>, CatalogError> {
+        let raw = self.tables.get(Table::Timelines, &key::row(timeline, recording))?;
+        raw.map(|raw| Row::decode(&raw).map_err(malformed)).transpose()
     }
 
     /// A decoder configuration that a keyframe page names.
@@ -267,6 +307,15 @@ impl Catalog {
         self.tables.flush()?;
         self.tables.put(Table::Meta, b"checkpoint", value)?;
         self.tables.flush()
+    }
+
+    /// Does some of what it takes to give room back to the disk that the tables needed once and need no more, if it is
+    /// much. True: there is more to do.
+    ///
+    /// # Errors
+    /// A failing disk, which ends the attempt; nothing is lost, and the next call begins anew.
+    pub fn compact(&self) -> Result<bool, CatalogError> {
+        self.tables.compact()
     }
 
     /// Bytes on disk.

@@ -18,7 +18,7 @@ use stills_model::time::{Bucket, Day, Span, Timestamp};
 use super::row::{Entry, Indexed, Row};
 use super::sled::Table;
 use super::tables::Batch;
-use super::{Catalog, CatalogError, fold, key, malformed};
+use super::{Catalog, CatalogError, key, malformed};
 
 /// How long after the end of coverage a following recording is expected: pictures near such an edge get a short
 /// age, later arrivals raise the epoch (ours).
@@ -110,7 +110,6 @@ impl Catalog {
         let Change { recording, old, new } = change;
         if new.is_forgotten() {
             batch.delete(&key::row(timeline, recording));
-            batch.delete(&key::folded(timeline, &fold::digest(recording)));
         } else {
             batch.put(&key::row(timeline, recording), &new.encode());
         }

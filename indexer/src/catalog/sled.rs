@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use super::generations;
 use crate::watched::Watched;
 
 /// Memory for sled's page cache. Resident memory follows it only while values are small.
@@ -158,13 +159,15 @@ pub enum Opened {
 }
 
 impl Store {
-    /// Opens the directory, going down the recovery ladder from `from` as far as it has to: as it is; without its
+    /// Opens the store in `root`, going down the recovery ladder from `from` as far as it has to: as it is; without its
     /// snapshots; set aside and empty, to be rebuilt from the journal. `is_ours` says that whoever still holds its
     /// lock is a call of this process that does not end.
     ///
     /// # Errors
     /// When not even an empty store can be opened (permissions, a full disk).
-    pub(super) fn open(dir: &Path, from: Ladder, is_ours: bool) -> Result<(Self, Opened), StoreError> {
+    pub(super) fn open(root: &Path, from: Ladder, is_ours: bool) -> Result<(Self, Opened), StoreError> {
+        let current = || generations::current(root).map_err(|error| StoreError::Open(error.to_string()));
+        let dir = &current()?;
         // Somebody else has it, or the disk refuses: nothing is damaged, and nothing may be removed.
         let is_no_damage = |error: &StoreError| error.is_disk() || (is_locked(error) && !is_ours);
         if from == Ladder::AsIs {
@@ -183,16 +186,29 @@ impl Store {
                 Err(error) => tracing::error!(%error, "the catalog is damaged; setting it aside and rebuilding"),
             }
         }
-        let mut aside: PathBuf = dir.to_owned();
+        let mut aside: PathBuf = root.to_owned();
         aside.set_extension("damaged");
         let _ = std::fs::remove_dir_all(&aside);
-        std::fs::rename(dir, &aside).map_err(|error| StoreError::Open(error.to_string()))?;
-        open_in_time(dir).map(|tables| (tables, Opened::SetAside))
+        std::fs::rename(root, &aside).map_err(|error| StoreError::Open(error.to_string()))?;
+        open_in_time(&current()?).map(|tables| (tables, Opened::SetAside))
+    }
+
+    /// Makes an empty store in an empty directory.
+    ///
+    /// # Errors
+    /// A full or failing disk.
+    pub(super) fn create(dir: &Path) -> Result<Self, StoreError> {
+        open_in_time(dir)
     }
 
     /// Watches the calls into it.
-    pub(super) fn watched(&self) -> &Watched {
-        &self.watched
+    pub(super) fn watched(&self) -> Arc<Watched> {
+        Arc::clone(&self.watched)
+    }
+
+    /// The same store, its calls watched by another.
+    pub(super) fn watched_by(self, watched: Arc<Watched>) -> Self {
+        Self { watched, ..self }
     }
 
     fn tree(&self, table: Table) -> &sled::Tree {
@@ -408,9 +424,10 @@ mod tests {
         tables.flush().expect("flush");
         drop(tables);
         // sled writes its snapshot when it opens; cut it to nothing.
-        drop(open_now(dir.path()).expect("reopen"));
+        let store = generations::current(dir.path()).expect("directory");
+        drop(open_now(&store).expect("reopen"));
         let mut n_cut = 0;
-        for entry in std::fs::read_dir(dir.path()).expect("list").flatten() {
+        for entry in std::fs::read_dir(store).expect("list").flatten() {
             if entry.file_name().to_string_lossy().starts_with("snap.") {
                 std::fs::write(entry.path(), b"").expect("cut");
                 n_cut += 1;

@@ -8,20 +8,26 @@
 //!    timeline as it was at some moment; work before rows, and the end of work after them.
 //! 3. Reads look into the active layer, then the frozen one, then the store.
 //!
+//! sled's file keeps the size that a burst of changes gave it for long: [`Tables::compact`] copies what counts into a new one
+//! beside it, and what is handed down meanwhile goes into both.
+//!
 //! What a crash takes with the layers is in the journal: a checkpoint is only set when all before it is handed down.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use self::compaction::Next;
 use super::items::Items;
 use super::sled::{Bounds, Ladder, Opened, Store, StoreError, Table};
 use crate::watched::Watched;
+
+mod compaction;
 
 /// How often changes are handed down: what a crash takes, and the journal gives again.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
@@ -97,7 +103,12 @@ struct Layers {
 /// What the writing thread shares with everybody.
 #[derive(Debug)]
 struct Shared {
-    store: Store,
+    root: PathBuf,
+    /// Watches the calls into whichever store it is.
+    watched: Arc<Watched>,
+    store: RwLock<Arc<Store>>,
+    /// Who copies into it and who hands down take turns.
+    next: Mutex<Option<Next>>,
     layers: RwLock<Layers>,
     /// One hands down at a time.
     flushing: Mutex<()>,
@@ -119,7 +130,14 @@ impl Tables {
     /// When not even an empty store can be opened, or the thread that hands changes down cannot be started.
     pub(super) fn open(dir: &Path, from: Ladder, is_ours: bool) -> Result<(Self, Opened), StoreError> {
         let (store, opened) = Store::open(dir, from, is_ours)?;
-        let shared = Arc::new(Shared { store, layers: RwLock::default(), flushing: Mutex::default() });
+        let shared = Arc::new(Shared {
+            root: dir.to_owned(),
+            watched: store.watched(),
+            store: RwLock::new(Arc::new(store)),
+            next: Mutex::default(),
+            layers: RwLock::default(),
+            flushing: Mutex::default(),
+        });
         let (ask, asked) = mpsc::sync_channel(1);
         let flushed = Arc::clone(&shared);
         let flusher = std::thread::Builder::new().name("catalog-flush".to_owned()).spawn(move || {
@@ -134,7 +152,7 @@ impl Tables {
 
     /// Watches the calls into the store.
     pub(super) fn watched(&self) -> &Watched {
-        self.shared.store.watched()
+        &self.shared.watched
     }
 
     /// Whether it still answers.
@@ -142,7 +160,7 @@ impl Tables {
     /// # Errors
     /// It was condemned.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        self.shared.store.check()
+        self.shared.store().check()
     }
 
     /// The value of a key.
@@ -150,14 +168,14 @@ impl Tables {
     /// # Errors
     /// A failing store or a damaged value.
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.shared.store.check()?;
+        self.shared.store().check()?;
         let layers = self.shared.layers();
         for layer in [Some(&layers.active), layers.frozen.as_ref()].into_iter().flatten() {
             if let Some(changed) = layer.with(table, |changed| changed.get(key).cloned()) {
                 return Ok(changed);
             }
         }
-        self.shared.store.get(table, key)
+        self.shared.store().get(table, key)
     }
 
     /// Sets a key.
@@ -175,7 +193,7 @@ impl Tables {
     /// # Errors
     /// A store that was condemned, or that has not taken what was written before.
     pub(super) fn apply(&self, table: Table, batch: Batch) -> Result<(), StoreError> {
-        self.shared.store.check()?;
+        self.shared.store().check()?;
         if batch.0.is_empty() {
             return Ok(());
         }
@@ -217,7 +235,7 @@ impl Tables {
         let layers = self.shared.layers();
         let mut over: Vec<Arc<Layer>> = [Some(layers.active), layers.frozen].into_iter().flatten().collect();
         over.retain(|layer| layer.with(table, |changed| !changed.is_empty()));
-        let under = self.shared.store.range(table, &bounds);
+        let under = self.shared.store().range(table, &bounds);
         Items::new(table, over, under, bounds)
     }
 
@@ -227,12 +245,12 @@ impl Tables {
     /// A failing store.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
         self.shared.flush()?;
-        self.shared.store.flush()
+        self.shared.store().flush()
     }
 
     /// Bytes on disk.
     pub(super) fn size_on_disk(&self) -> u64 {
-        self.shared.store.size_on_disk()
+        self.shared.store().size_on_disk()
     }
 }
 
@@ -250,6 +268,10 @@ impl Drop for Tables {
 }
 
 impl Shared {
+    fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn layers(&self) -> Layers {
         self.layers.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -301,11 +323,12 @@ impl Shared {
         for (key, value) in changes {
             let is_another = batch.last().is_some_and(|(last, _)| last.get(..TIMELINE_LEN) != key.get(..TIMELINE_LEN));
             if batch.len() >= KEYS_PER_BATCH && (is_another || table != Table::Timelines) {
-                self.store.apply(table, batch.drain(..))?;
+                self.write_batch(table, &batch)?;
+                batch.clear();
             }
             batch.push((key, value.as_deref()));
         }
-        if batch.is_empty() { Ok(()) } else { self.store.apply(table, batch) }
+        if batch.is_empty() { Ok(()) } else { self.write_batch(table, &batch) }
     }
 }
 
@@ -322,110 +345,4 @@ fn behind(prefix: &[u8]) -> Bound<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Batch(Vec<(u8, Option<u8>)>),
-        Flush,
-        Freeze,
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let change = (0u8..12, prop::option::of(any::<u8>()));
-        let step = prop_oneof![
-            4 => prop::collection::vec(change, 1..4).prop_map(Step::Batch),
-            1 => Just(Step::Flush),
-            1 => Just(Step::Freeze),
-        ];
-        prop::collection::vec(step, 1..20)
-    }
-
-    fn key(n: u8) -> Vec<u8> {
-        // Two timelines, and keys that are prefixes of others.
-        [&[n % 2; TIMELINE_LEN][..], &[7][..usize::from(n > 1)], &[n; 2][..usize::from(n % 3)]].concat()
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(60))]
-        #[test]
-        fn memory_over_disk_reads_like_one_map(steps in steps(), from in 0u8..12, to in 0u8..12) {
-            let dir = tempfile::tempdir().expect("dir");
-            let (tables, _) = Tables::open(dir.path(), Ladder::AsIs, false).expect("open");
-            let mut model = BTreeMap::new();
-            for step in steps {
-                match step {
-                    Step::Batch(changes) => {
-                        let mut batch = Batch::default();
-                        for (n, value) in changes {
-                            match value {
-                                Some(value) => {
-                                    batch.put(&key(n), &[value]);
-                                    model.insert(key(n), vec![value]);
-                                }
-                                None => {
-                                    batch.delete(&key(n));
-                                    model.remove(&key(n));
-                                }
-                            }
-                        }
-                        tables.apply(Table::Timelines, batch).expect("apply");
-                    }
-                    Step::Flush => tables.flush().expect("flush"),
-                    Step::Freeze => {
-                        let mut layers = tables.shared.layers.write().expect("layers");
-                        if layers.frozen.is_none() {
-                            layers.frozen = Some(std::mem::take(&mut layers.active));
-                        }
-                    }
-                }
-                let all: Vec<_> = tables.prefix(Table::Timelines, b"").map(|item| item.expect("item")).collect();
-                prop_assert_eq!(&all, &model.clone().into_iter().collect::<Vec<_>>());
-                let (from, to) = (key(from), key(to));
-                let some = model.iter().filter(|(key, _)| **key >= from && **key <= to);
-                let mut some: Vec<_> = some.map(|(key, value)| (key.clone(), value.clone())).collect();
-                let range = || tables.range(Table::Timelines, &from, &to).map(|item| item.expect("item"));
-                prop_assert_eq!(&range().collect::<Vec<_>>(), &some);
-                let mut ends = range();
-                let (first, last) = (ends.next(), ends.next_back());
-                prop_assert_eq!((first.as_ref(), last.as_ref()), (some.first(), some.get(1..).and_then(<[_]>::last)));
-                some.reverse();
-                prop_assert_eq!(range().rev().collect::<Vec<_>>(), some);
-                for n in 0..12 {
-                    prop_assert_eq!(tables.get(Table::Timelines, &key(n)).expect("get"), model.get(&key(n)).cloned());
-                }
-            }
-            drop(tables);
-            let (tables, _) = Tables::open(dir.path(), Ladder::AsIs, false).expect("open again");
-            let all: Vec<_> = tables.prefix(Table::Timelines, b"").map(|item| item.expect("item")).collect();
-            prop_assert_eq!(all, model.into_iter().collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
-    fn readers_see_what_is_handed_down_under_them() {
-        let dir = tempfile::tempdir().expect("dir");
-        let (tables, _) = Tables::open(dir.path(), Ladder::AsIs, false).expect("open");
-        for n in 0..12 {
-            tables.put(Table::Timelines, &key(n), &[n]).expect("put");
-        }
-        let mut keys = tables.prefix(Table::Timelines, b"");
-        let first = keys.next().expect("one").expect("key").0;
-        tables.flush().expect("flush");
-        tables.put(Table::Pending, b"x", b"").expect("put");
-        tables.flush().expect("flush");
-        assert_eq!(keys.count() + 1, tables.prefix(Table::Timelines, b"").count());
-        assert_eq!(first, (0..12).map(key).min().expect("a key"));
-    }
-
-    #[test]
-    fn prefixes_end_where_they_should() {
-        let check = |prefix: &[u8], expected: Bound<Vec<u8>>| assert_eq!(behind(prefix), expected);
-        check(b"", Bound::Unbounded);
-        check(&[1, 2], Bound::Excluded(vec![1, 3]));
-        check(&[1, u8::MAX], Bound::Excluded(vec![2]));
-        check(&[u8::MAX, u8::MAX], Bound::Unbounded);
-    }
-}
+mod tests;

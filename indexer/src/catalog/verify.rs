@@ -7,9 +7,10 @@ use stills_model::keyframe::DecoderConfig;
 use stills_model::keyframe_index::KeyframePage;
 use stills_model::time::{Span, Timestamp};
 
+use super::folded_ids::Pointer;
 use super::row::{Entry, Row, State};
 use super::sled::Table;
-use super::{Catalog, CatalogError, apply, fold, key, malformed};
+use super::{Catalog, CatalogError, apply, key, malformed};
 
 /// Rows looked at in one call that lists some.
 const ROWS_PER_CALL: usize = 20_000;
@@ -88,7 +89,6 @@ impl Catalog {
             Some(7 | 9) => apply::deleted_span(value).is_ok(),
             Some(8) => DecoderConfig::decode(value).is_ok(),
             Some(10) => self.verify_block(key, value, findings)?,
-            Some(11) => value.len() == 4,
             _ => false,
         };
         findings.malformed += u64::from(!is_well_formed);
@@ -97,9 +97,10 @@ impl Catalog {
 
     /// Reads an hour block; false: what points to it says something else.
     fn verify_block(&self, key: &[u8], value: &[u8], findings: &mut CatalogFindings) -> Result<bool, CatalogError> {
-        let (Some(timeline), Ok((place, count))) = (key::parse_timeline(key), fold::decode_place(value)) else {
+        let (Some(timeline), Ok(pointer)) = (key::parse_timeline(key), Pointer::decode(value)) else {
             return Ok(false);
         };
+        let place = pointer.place;
         let read = || {
             // It may have been replaced since it was listed; what replaced it is of its time.
             let now = self.tables.get(Table::Timelines, key)?;
@@ -113,7 +114,7 @@ impl Catalog {
             findings.without_keyframes += u64::from(lacks);
             findings.malformed += u64::from(pages.is_err());
         }
-        Ok(count == block.members().len() as u64)
+        Ok(pointer == Pointer::new(place, &block))
     }
 
     fn lacks_keyframes(&self, timeline: &Timeline, recording: &RecordingId, row: &Row) -> Result<bool, CatalogError> {

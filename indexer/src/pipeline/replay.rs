@@ -143,6 +143,7 @@ fn fold(catalog: &Catalog, now: Timestamp) -> Result<(), CatalogError> {
     while let Some(cursor) = from {
         from = catalog.fold(cursor, now)?.1;
     }
+    while catalog.compact()? {}
     Ok(())
 }
 

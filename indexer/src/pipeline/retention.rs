@@ -85,7 +85,8 @@ fn is_event_needed(catalog: &Catalog, event: &Event) -> Result<bool, CatalogErro
     let timeline = |device| stills_model::id::Timeline { user: event.user, device };
     Ok(match &event.kind {
         EventKind::Available(available) => {
-            let row = catalog.row(&timeline(available.device), &available.recording)?;
+            let (timeline, hour) = (timeline(available.device), available.start.hour());
+            let row = catalog.row_likely_in(&timeline, &available.recording, hour)?;
             row.and_then(|row| row.latest).is_none_or(|(latest, _)| latest <= event.order)
         }
         EventKind::RecordingDeleted { device, recording } => {
@@ -98,7 +99,7 @@ fn is_event_needed(catalog: &Catalog, event: &Event) -> Result<bool, CatalogErro
 
 /// A result is worth nothing once its recording was announced anew or deleted.
 fn is_result_needed(catalog: &Catalog, finished: &Finished) -> Result<bool, CatalogError> {
-    let row = catalog.row(&finished.timeline, &finished.recording)?;
+    let row = catalog.row_likely_in(&finished.timeline, &finished.recording, finished.start.hour())?;
     Ok(row.is_none_or(|row| !row.removed && row.latest.is_none_or(|(latest, _)| latest <= finished.order)))
 }
 
@@ -132,7 +133,8 @@ impl Pipeline {
         }
     }
 
-    /// Has recordings that change no more leave the catalog's tables for hour blocks.
+    /// Has recordings that change no more leave the catalog's tables for hour blocks, and those take no more room than
+    /// they need.
     pub(super) async fn fold(&self) {
         let (mut from, mut hours, mut recordings) = (Some(FoldCursor::default()), 0, 0);
         while let Some(cursor) = from.take().filter(|_| self.0.parts.disk.is_well()) {
@@ -146,6 +148,13 @@ impl Pipeline {
         }
         if hours > 0 {
             tracing::info!(hours, recordings, "settled recordings are folded");
+        }
+        while self.0.parts.disk.is_well() {
+            match self.write(|catalog, _| catalog.compact()).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return tracing::warn!(%error, "the catalog could not be compacted"),
+            }
         }
     }
 

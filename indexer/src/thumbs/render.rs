@@ -36,7 +36,7 @@ impl Plan {
     pub(super) fn of(catalog: &Catalog, located: &Located) -> Result<Self, Fault> {
         let Located { timeline, media, at_ms, recording, .. } = located;
         let look_up = || {
-            let row = catalog.row(timeline, recording)?;
+            let row = catalog.row_likely_in(timeline, recording, media.hour())?;
             let Some((keyframe, page)) = catalog.keyframe(timeline, media, *at_ms)? else { return Ok(None) };
             let Some(id) = page.configs.get(usize::from(keyframe.config)) else { return Ok(None) };
             let config = catalog.config(timeline.user, id)?;
@@ -248,7 +248,7 @@ impl Thumbs {
         }
         // While the catalog is being opened nobody deletes.
         let Some(catalog) = catalog else { return true };
-        match catalog.row(&located.timeline, &located.recording) {
+        match catalog.row_likely_in(&located.timeline, &located.recording, located.media.hour()) {
             Ok(row) => row.is_some_and(|row| !row.removed && row.indexed.is_some_and(|at| at.media == located.media)),
             Err(error) => {
                 tracing::warn!(%error, "whether a recording was deleted cannot be told");

@@ -9,20 +9,26 @@ use crate::harness::{Camera, Setup, Stills, event, wait};
 
 const CAMERAS: u32 = 12;
 
+/// The catalog's tables, as a young server has them, and its files of events taken.
+const TABLES: &str = "catalog/tables-000001";
+const SEEN: &str = "catalog/seen";
+
 /// What is done to which files.
-const KINDS: [(&str, &str, Fault); 12] = [
-    ("catalog", "db", Fault::Flip),
+const KINDS: [(&str, &str, Fault); 14] = [
+    (TABLES, "db", Fault::Flip),
     ("cache/index", "db", Fault::Flip),
     ("cache/volumes", "", Fault::Flip),
     ("journal", "", Fault::Flip),
-    ("catalog", "snap.", Fault::Flip),
-    ("catalog", "snap.", Fault::Empty),
+    (TABLES, "snap.", Fault::Flip),
+    (TABLES, "snap.", Fault::Empty),
     ("cache/index", "snap.", Fault::Cut),
-    ("catalog", "db", Fault::Cut),
+    (TABLES, "db", Fault::Cut),
     ("cache/index", "db", Fault::Cut),
     ("cache/volumes", "", Fault::Cut),
-    ("catalog", "snap.", Fault::Generating),
-    ("catalog", "db", Fault::Zero),
+    (TABLES, "snap.", Fault::Generating),
+    (TABLES, "db", Fault::Zero),
+    (SEEN, "", Fault::Flip),
+    (SEEN, "", Fault::Cut),
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +46,7 @@ enum Fault {
 }
 
 /// How many kinds of damage there are: so many rounds play each once.
-pub const ROUNDS_OF_ALL: u32 = 12;
+pub const ROUNDS_OF_ALL: u32 = 14;
 
 /// Plays so many rounds.
 ///

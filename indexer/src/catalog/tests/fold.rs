@@ -65,9 +65,9 @@ fn what_is_young_or_has_work_stays() {
     let dir = tempfile::tempdir().expect("dir");
     let catalog = filled(&dir);
     let fold = |now| catalog.fold(FoldCursor::default(), now).expect("fold").0.recordings;
-    assert_eq!(fold(at(60_000 + 2 * HOUR_MS - 1)), 0);
-    // The hour that ended two hours ago, with the recording in it.
-    assert_eq!(fold(at(60_000 + 2 * HOUR_MS)), 1);
+    assert_eq!(fold(at(60_000 + HOUR_MS / 2 - 1)), 0);
+    // The hour that ended half an hour ago, with the recording in it.
+    assert_eq!(fold(at(60_000 + HOUR_MS / 2)), 1);
     let again = event(2, 500, available(179, 179 * 60_000, Some(60_000)));
     catalog.apply(&again, NOW).expect("apply");
     assert_eq!(fold_all(&catalog).recordings, 178, "one is to be scanned again");

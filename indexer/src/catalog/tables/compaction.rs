@@ -1,0 +1,184 @@
+//! Compaction: what counts is copied into a new store, which then takes the place of the old one.
+//!
+//! 1. It is due when the store's file is much larger than the last compaction left it: after a burst of changes (a rebuild,
+//!    a month of footage announced at once, years deleted) sled keeps its size, and its opening takes as long.
+//! 2. Key by key in order, some at a time. What is handed down meanwhile goes into both, in turns with the copying, so
+//!    that a copied key is never older than its original.
+//! 3. When all is copied, the new one is marked as whole and takes over between two flushes; the old one goes.
+//!
+//! A crash before the mark leaves the old store, one behind it the new one, and either is as it was when it last counted.
+
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::statvfs;
+
+use super::super::generations;
+use super::super::sled::{Bounds, Store, StoreError, Table};
+use super::{KEYS_PER_BATCH, Shared, Tables};
+
+/// A file of this size is left alone.
+const SMALL_BYTES: u64 = 64 << 20;
+
+/// Batches that one call copies: some ten milliseconds.
+const BATCHES_PER_CALL: usize = 20;
+
+/// Where the size is kept that the last compaction left.
+const COMPACTED_KEY: &[u8] = b"compacted";
+
+/// How long those who still read the old store are waited for, and how often they are looked for.
+const READERS_TRIES: usize = 2000;
+const READERS_PAUSE: Duration = Duration::from_millis(1);
+
+/// The store that is being filled.
+#[derive(Debug)]
+pub(super) struct Next {
+    store: Store,
+    dir: PathBuf,
+    /// The table that is copied, by its place in [`Table::ALL`], and its last key that was.
+    table: usize,
+    after: Option<Vec<u8>>,
+    keys_per_batch: usize,
+}
+
+impl Next {
+    fn begin(root: &Path, keys_per_batch: usize) -> Result<Self, StoreError> {
+        let dir = generations::next(root).map_err(|error| StoreError::Open(error.to_string()))?;
+        match Store::create(&dir) {
+            Ok(store) => Ok(Self { store, dir, table: 0, after: None, keys_per_batch }),
+            Err(error) => {
+                generations::remove(&dir);
+                Err(error)
+            }
+        }
+    }
+
+    /// Copies a batch. False: all is copied.
+    fn copy(&mut self, from: &Store) -> Result<bool, StoreError> {
+        let Some(table) = Table::ALL.get(self.table).copied() else { return Ok(false) };
+        let first = self.after.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        let bounds: Bounds = (first, Bound::Unbounded);
+        let items = from.range(table, &bounds).take(self.keys_per_batch).collect::<Result<Vec<_>, _>>()?;
+        let changes = items.iter().map(|(key, value)| (key.as_slice(), Some(value.as_slice())));
+        self.store.apply(table, changes)?;
+        match items.into_iter().next_back() {
+            Some((last, _)) => self.after = Some(last),
+            None => (self.table, self.after) = (self.table + 1, None),
+        }
+        Ok(true)
+    }
+
+    fn discard(self) {
+        let Self { store, dir, .. } = self;
+        drop(store);
+        generations::remove(&dir);
+    }
+}
+
+impl Tables {
+    /// Does some of a compaction, if one is due. True: there is more to do.
+    ///
+    /// # Errors
+    /// A failing disk or a damaged value: the attempt is over, and the old store still counts.
+    pub(in super::super) fn compact(&self) -> Result<bool, StoreError> {
+        let done = self.shared.compact();
+        if done.is_err()
+            && let Some(next) = self.shared.next().take()
+        {
+            next.discard();
+        }
+        done
+    }
+}
+
+impl Shared {
+    fn next(&self) -> MutexGuard<'_, Option<Next>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes to the store, and to the one that is being filled.
+    pub(super) fn write_batch(&self, table: Table, changes: &[(&[u8], Option<&[u8]>)]) -> Result<(), StoreError> {
+        let mut next = self.next();
+        self.store().apply(table, changes.iter().copied())?;
+        let also = next.as_ref().map_or(Ok(()), |next| next.store.apply(table, changes.iter().copied()));
+        if let Err(error) = also {
+            tracing::warn!(%error, "a compaction of the catalog is given up");
+            next.take().into_iter().for_each(Next::discard);
+        }
+        Ok(())
+    }
+
+    fn is_due(&self) -> Result<bool, StoreError> {
+        let store = self.store();
+        let before = store.get(Table::Meta, COMPACTED_KEY)?.and_then(|raw| raw.try_into().ok());
+        let before = before.map_or(0, u64::from_be_bytes);
+        let size = store.size_on_disk();
+        // Both are on the disk for a while.
+        let is_room = || statvfs(&self.root).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) > size);
+        Ok(size > SMALL_BYTES + before + before / 2 && is_room())
+    }
+
+    pub(super) fn begin_compaction(&self, keys_per_batch: usize) -> Result<(), StoreError> {
+        let next = Next::begin(&self.root, keys_per_batch)?;
+        *self.next() = Some(next);
+        Ok(())
+    }
+
+    fn compact(&self) -> Result<bool, StoreError> {
+        if self.next().is_none() {
+            if !self.is_due()? {
+                return Ok(false);
+            }
+            self.begin_compaction(KEYS_PER_BATCH)?;
+        }
+        for _ in 0..BATCHES_PER_CALL {
+            if !self.copy_batch()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Copies a batch; false: that was all, and the new store counts, or it could not be written to and is gone.
+    pub(super) fn copy_batch(&self) -> Result<bool, StoreError> {
+        let mut next = self.next();
+        let Some(filled) = next.as_mut() else { return Ok(false) };
+        if filled.copy(&self.store())? {
+            return Ok(true);
+        }
+        drop(next);
+        self.take_over().map(|()| false)
+    }
+
+    /// Lets the new store count.
+    fn take_over(&self) -> Result<(), StoreError> {
+        let _alone = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.next();
+        let Some(filled) = next.as_ref() else { return Ok(()) };
+        // What was just written is mostly still on its way: its size is known when it is flushed.
+        filled.store.flush()?;
+        let size = filled.store.size_on_disk();
+        filled.store.apply(Table::Meta, [(COMPACTED_KEY, Some(&size.to_be_bytes()[..]))])?;
+        filled.store.flush()?;
+        generations::make_whole(&filled.dir).map_err(|error| StoreError::Open(error.to_string()))?;
+        let Some(Next { store, .. }) = next.take() else { return Ok(()) };
+        let store = Arc::new(store.watched_by(Arc::clone(&self.watched)));
+        let old = std::mem::replace(&mut *self.store.write().unwrap_or_else(PoisonError::into_inner), store);
+        let old_bytes = old.size_on_disk();
+        // Whoever drops it last waits for its threads: not one who reads.
+        for _ in 0..READERS_TRIES {
+            if Arc::strong_count(&old) == 1 {
+                break;
+            }
+            std::thread::park_timeout(READERS_PAUSE);
+        }
+        drop(old);
+        if let Err(error) = generations::current(&self.root) {
+            tracing::warn!(%error, "old tables of the catalog could not be removed");
+        }
+        tracing::info!(before = old_bytes, after = size, "the catalog's tables are compacted (bytes)");
+        Ok(())
+    }
+}
