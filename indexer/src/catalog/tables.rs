@@ -16,13 +16,13 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use self::compaction::Next;
+use self::compaction::{Look, Next};
 use super::items::Items;
 use super::sled::{Bounds, Ladder, Opened, Store, StoreError, Table};
 use crate::watched::Watched;
@@ -109,6 +109,10 @@ struct Shared {
     store: RwLock<Arc<Store>>,
     /// Who copies into it and who hands down take turns.
     next: Mutex<Option<Next>>,
+    /// What the store holds, while it is counted.
+    look: Mutex<Option<Look>>,
+    /// Keys that were handed down since it was counted last.
+    n_changes: AtomicU64,
     layers: RwLock<Layers>,
     /// One hands down at a time.
     flushing: Mutex<()>,
@@ -135,6 +139,8 @@ impl Tables {
             watched: store.watched(),
             store: RwLock::new(Arc::new(store)),
             next: Mutex::default(),
+            look: Mutex::default(),
+            n_changes: AtomicU64::new(0),
             layers: RwLock::default(),
             flushing: Mutex::default(),
         });

@@ -1,7 +1,8 @@
 //! Compaction: what counts is copied into a new store, which then takes the place of the old one.
 //!
-//! 1. It is due when the store's file is much larger than the last compaction left it: after a burst of changes (a rebuild,
-//!    a month of footage announced at once, years deleted) sled keeps its size, and its opening takes as long.
+//! 1. It is due when the store's file is much larger than what it holds: after a burst of changes (a rebuild, a month of
+//!    footage announced at once, years deleted) sled keeps its size, and its opening takes as long. What it holds is
+//!    counted when so much has changed that it can be worth it.
 //! 2. Key by key in order, some at a time. What is handed down meanwhile goes into both, in turns with the copying, so
 //!    that a copied key is never older than its original.
 //! 3. When all is copied, the new one is marked as whole and takes over between two flushes; the old one goes.
@@ -10,6 +11,7 @@
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use rustix::fs::statvfs;
 
 use super::super::generations;
 use super::super::sled::{Bounds, Store, StoreError, Table};
-use super::{KEYS_PER_BATCH, Shared, Tables};
+use super::{KEYS_PER_BATCH, Shared, TIMELINE_LEN, Tables};
 
 /// A file of this size is left alone.
 const SMALL_BYTES: u64 = 64 << 20;
@@ -25,8 +27,14 @@ const SMALL_BYTES: u64 = 64 << 20;
 /// Batches that one call copies: some ten milliseconds.
 const BATCHES_PER_CALL: usize = 20;
 
-/// Where the size is kept that the last compaction left.
-const COMPACTED_KEY: &[u8] = b"compacted";
+/// What a key takes in sled's file beside its bytes and its value's (an empty store filled with keys of ten bytes).
+const KEY_COST: u64 = 100;
+
+/// A fresh store is up to this many times as large as what it holds by that count: sled frees what is half empty.
+const LARGE_TIMES: u64 = 3;
+
+/// What a change of a key lets a file grow by at most, about.
+const CHANGE_BYTES: u64 = 256;
 
 /// How long those who still read the old store are waited for, and how often they are looked for.
 const READERS_TRIES: usize = 2000;
@@ -41,6 +49,30 @@ pub(super) struct Next {
     table: usize,
     after: Option<Vec<u8>>,
     keys_per_batch: usize,
+}
+
+/// Counts what the store holds.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    table: usize,
+    after: Option<Vec<u8>>,
+    bytes: u64,
+}
+
+impl Look {
+    /// Counts some; false: all is counted.
+    fn go_on(&mut self, store: &Store) -> Result<bool, StoreError> {
+        let Some(table) = Table::ALL.get(self.table).copied() else { return Ok(false) };
+        let first = self.after.take().map_or(Bound::Unbounded, Bound::Excluded);
+        for item in store.range(table, &(first, Bound::Unbounded)).take(KEYS_PER_BATCH) {
+            let (key, value) = item?;
+            // Keys of a timeline share its name in the file.
+            self.bytes += KEY_COST + (key.len().saturating_sub(TIMELINE_LEN) + value.len()) as u64;
+            self.after = Some(key);
+        }
+        self.table += usize::from(self.after.is_none());
+        Ok(true)
+    }
 }
 
 impl Next {
@@ -83,13 +115,10 @@ impl Tables {
     /// # Errors
     /// A failing disk or a damaged value: the attempt is over, and the old store still counts.
     pub(in super::super) fn compact(&self) -> Result<bool, StoreError> {
-        let done = self.shared.compact();
-        if done.is_err()
-            && let Some(next) = self.shared.next().take()
-        {
-            next.discard();
-        }
-        done
+        self.shared.compact().inspect_err(|_| {
+            self.shared.next().take().into_iter().for_each(Next::discard);
+            *self.shared.look.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        })
     }
 }
 
@@ -101,6 +130,7 @@ impl Shared {
     /// Writes to the store, and to the one that is being filled.
     pub(super) fn write_batch(&self, table: Table, changes: &[(&[u8], Option<&[u8]>)]) -> Result<(), StoreError> {
         let mut next = self.next();
+        self.n_changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
         self.store().apply(table, changes.iter().copied())?;
         let also = next.as_ref().map_or(Ok(()), |next| next.store.apply(table, changes.iter().copied()));
         if let Err(error) = also {
@@ -110,14 +140,18 @@ impl Shared {
         Ok(())
     }
 
-    fn is_due(&self) -> Result<bool, StoreError> {
-        let store = self.store();
-        let before = store.get(Table::Meta, COMPACTED_KEY)?.and_then(|raw| raw.try_into().ok());
-        let before = before.map_or(0, u64::from_be_bytes);
-        let size = store.size_on_disk();
-        // Both are on the disk for a while.
+    /// Whether it can be worth it to count what the store holds.
+    fn is_worth_a_look(&self) -> bool {
+        let size = self.store().size_on_disk();
+        let n_changes = self.n_changes.load(Ordering::Relaxed);
+        size > SMALL_BYTES && n_changes.saturating_mul(CHANGE_BYTES) > size / 8
+    }
+
+    /// Whether the file is much larger than the `bytes` that count, and there is room for both for a while.
+    fn is_due(&self, bytes: u64) -> bool {
+        let size = self.store().size_on_disk();
         let is_room = || statvfs(&self.root).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) > size);
-        Ok(size > SMALL_BYTES + before + before / 2 && is_room())
+        size > SMALL_BYTES + LARGE_TIMES * bytes && is_room()
     }
 
     pub(super) fn begin_compaction(&self, keys_per_batch: usize) -> Result<(), StoreError> {
@@ -127,15 +161,27 @@ impl Shared {
     }
 
     fn compact(&self) -> Result<bool, StoreError> {
-        if self.next().is_none() {
-            if !self.is_due()? {
+        if self.next().is_some() {
+            for _ in 0..BATCHES_PER_CALL {
+                if !self.copy_batch()? {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
+        let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        if look.is_none() {
+            if !self.is_worth_a_look() {
                 return Ok(false);
             }
-            self.begin_compaction(KEYS_PER_BATCH)?;
+            self.n_changes.store(0, Ordering::Relaxed);
         }
+        let counted = look.get_or_insert_default();
         for _ in 0..BATCHES_PER_CALL {
-            if !self.copy_batch()? {
-                return Ok(false);
+            if !counted.go_on(&self.store())? {
+                let is_due = self.is_due(counted.bytes);
+                *look = None;
+                return if is_due { self.begin_compaction(KEYS_PER_BATCH).map(|()| true) } else { Ok(false) };
             }
         }
         Ok(true)
@@ -157,11 +203,8 @@ impl Shared {
         let _alone = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = self.next();
         let Some(filled) = next.as_ref() else { return Ok(()) };
-        // What was just written is mostly still on its way: its size is known when it is flushed.
         filled.store.flush()?;
         let size = filled.store.size_on_disk();
-        filled.store.apply(Table::Meta, [(COMPACTED_KEY, Some(&size.to_be_bytes()[..]))])?;
-        filled.store.flush()?;
         generations::make_whole(&filled.dir).map_err(|error| StoreError::Open(error.to_string()))?;
         let Some(Next { store, .. }) = next.take() else { return Ok(()) };
         let store = Arc::new(store.watched_by(Arc::clone(&self.watched)));
