@@ -68,8 +68,8 @@ use tables::{Batch, Tables};
 /// Locks for writers; more than any machine has writers at once.
 const SHARDS: usize = 64;
 
-/// Memory for hour blocks that were read lately: some hundred days of a camera.
-const BLOCKS_BYTES: u64 = 16 << 20;
+/// Memory for hour blocks that were read lately: about one of each of a thousand cameras.
+const BLOCKS_BYTES: u64 = 64 << 20;
 
 /// Memory for where folded recordings lie: eight bytes each.
 const FOLDED_IDS_BYTES: u64 = 64 << 20;
