@@ -5,7 +5,8 @@
 //! <data>/journal/          recording events, ground state
 //! <data>/uploads/          images put by users, ground state
 //! <data>/jobs/             jobs in a journal of their own, and their results; ground state
-//! <data>/catalog/          derived from the journal
+//! <data>/catalog/          derived from the journal: tables in sled (tables-N/, the newest whole one counts), blocks of
+//!                          hours that change no more (hours/), events taken in the last day (seen/)
 //! <data>/cache/            pictures in volumes and where they are, derived
 //! <data>/admin             where the admin listener of the server is that runs on it
 //! <data>/ballast           room that is let go when the disk is full

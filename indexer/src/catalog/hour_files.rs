@@ -53,6 +53,8 @@ struct Files {
     active: Option<(u32, u64)>,
     /// Whether a file was begun whose name may not survive a power cut.
     is_new: bool,
+    /// Whether anything was appended since the last sync.
+    is_unsynced: bool,
 }
 
 impl HourFiles {
@@ -99,6 +101,7 @@ impl HourFiles {
         let file = files.open.get(&id).ok_or_else(|| io::Error::other("the hour file is not open"))?;
         file.write_all_at(&block, offset)?;
         files.active = Some((id, offset + block.len() as u64));
+        files.is_unsynced = true;
         Ok(Place { file: id, offset, len })
     }
 
@@ -123,12 +126,16 @@ impl HourFiles {
         let (active, is_new) = {
             let mut files = self.lock();
             let active = files.active.and_then(|(id, _)| files.open.get(&id).cloned());
+            if !std::mem::take(&mut files.is_unsynced) {
+                return Ok(());
+            }
             (active, std::mem::take(&mut files.is_new))
         };
         let Some(active) = active else { return Ok(()) };
         let synced = active.sync_data().and_then(|()| if is_new { File::open(&self.dir)?.sync_all() } else { Ok(()) });
         if synced.is_err() {
-            self.lock().is_new = is_new;
+            let mut files = self.lock();
+            (files.is_unsynced, files.is_new) = (true, is_new);
         }
         synced
     }

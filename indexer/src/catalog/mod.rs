@@ -304,6 +304,7 @@ impl Catalog {
     /// A failing store.
     pub fn set_checkpoint(&self, value: &[u8]) -> Result<(), CatalogError> {
         self.seen.flush().map_err(CatalogError::Seen)?;
+        self.hours.sync().map_err(CatalogError::Hours)?;
         self.tables.flush()?;
         self.tables.put(Table::Meta, b"checkpoint", value)?;
         self.tables.flush()
