@@ -3,7 +3,7 @@
 use http::header::{self, HeaderName};
 use http::request::Parts;
 use stills_indexer::config::pictures::{PrerenderInterval, SearchUrls, Snap};
-use stills_indexer::thumbs;
+use stills_indexer::thumbs::{self, Outline};
 use stills_model::coverage::Coverage;
 use stills_model::grid::Grid;
 use stills_model::id::{DeviceId, Timeline, UserId};
@@ -46,11 +46,7 @@ pub(crate) async fn get(app: &App, parts: &Parts) -> Result<Reply, Problem> {
     authorize(&identity, Scope::ThumbnailsRead, Target::Window(window))?;
 
     let (timeline, span, asked) = (search.timeline, search.window, app.engine.thumbs.moment());
-    let (coverage, n_pending) = app
-        .engine
-        .thumbs
-        .ask(move |catalog| Ok((catalog.coverage(&timeline, &span)?, catalog.n_pending(&timeline, &span)?)))
-        .await?;
+    let Outline { coverage, n_pending } = app.engine.thumbs.outline(timeline, span).await?;
     let grid = Grid::new(&search.window, search.interval_ms, &coverage);
     let skip = u64::try_from((search.page - 1).saturating_mul(search.page_size)).unwrap_or(u64::MAX);
     let count = usize::try_from(search.page_size).unwrap_or(0);
@@ -78,53 +74,94 @@ pub(crate) async fn get(app: &App, parts: &Parts) -> Result<Reply, Problem> {
 /// The page as it is written: a thousand entries that differ in little but their numbers.
 struct Body(Vec<u8>);
 
+/// What entries have in common: what stands before the offset, from the comma on, and what between the two numbers, before and
+/// behind the picture's version.
+struct Common {
+    front: String,
+    back: String,
+    behind_version: String,
+}
+
+/// Stands for a version where it differs.
+const VERSION: &str = "\0";
+
+impl Common {
+    /// Of URLs that are `front`, the offset, `back`. Hosts, prefixes and our own paths hold nothing that JSON escapes: they
+    /// are checked where they come from.
+    fn new(front: &str, back: &str) -> Self {
+        let (back, behind_version) = back.split_once(VERSION).unwrap_or((back, ""));
+        Self {
+            front: format!(r#",{{"url":"{front}"#),
+            back: back.to_owned(),
+            behind_version: format!(r#"{behind_version}","timestamp":"#),
+        }
+    }
+}
+
 impl Body {
-    /// What brackets and two long numbers of an entry take.
+    /// What two long numbers and a version take, and the last bracket.
     const ENTRY_MARGIN: usize = 48;
 
-    fn of(n_entries: usize, url_len: usize) -> Self {
-        let mut text = Vec::with_capacity(n_entries * (url_len + Self::ENTRY_MARGIN) + 2);
-        text.push(b'[');
-        Self(text)
+    fn of(n_entries: usize, common: &Common) -> Self {
+        let Common { front, back, behind_version } = common;
+        let entry_len = front.len() + back.len() + behind_version.len() + Self::ENTRY_MARGIN;
+        Self(Vec::with_capacity(n_entries * entry_len + 2))
     }
 
-    /// Adds an entry whose URL is `front`, the offset, `back`. Hosts, prefixes and our own paths hold nothing that JSON
-    /// escapes: they are checked where they come from.
-    fn push(&mut self, (front, offset_ms, back): (&str, i64, &str), timestamp_ms: i64) {
-        self.push_text(if self.0.len() > 1 { r#",{"url":""# } else { r#"{"url":""# });
-        self.push_text(front);
-        self.push_number(offset_ms);
-        self.push_text(back);
-        self.push_text(r#"","timestamp":"#);
-        self.push_number(timestamp_ms);
+    fn push(&mut self, common: &Common, offset_ms: i64, version: &str, timestamp_ms: i64) {
+        let offset = Digits::of(offset_ms);
+        let timestamp = if timestamp_ms == offset_ms { offset } else { Digits::of(timestamp_ms) };
+        self.0.extend_from_slice(common.front.as_bytes());
+        self.0.extend_from_slice(offset.as_bytes());
+        self.0.extend_from_slice(common.back.as_bytes());
+        self.0.extend_from_slice(version.as_bytes());
+        self.0.extend_from_slice(common.behind_version.as_bytes());
+        self.0.extend_from_slice(timestamp.as_bytes());
         self.0.push(b'}');
     }
 
-    fn push_text(&mut self, text: &str) {
-        self.0.extend_from_slice(text.as_bytes());
+    fn finish(mut self) -> Vec<u8> {
+        match self.0.first_mut() {
+            // The first entry's comma.
+            Some(first) => *first = b'[',
+            None => self.0.push(b'['),
+        }
+        self.0.push(b']');
+        self.0
     }
+}
 
-    fn push_number(&mut self, number: i64) {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
+/// A number in decimal digits.
+#[derive(Clone, Copy)]
+struct Digits {
+    text: [u8; 20],
+    from: usize,
+}
+
+impl Digits {
+    fn of(number: i64) -> Self {
+        let mut digits = Self { text: [0; 20], from: 20 };
         let mut rest = number.unsigned_abs();
         loop {
-            at -= 1;
-            digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+            digits.put(b'0' + u8::try_from(rest % 10).unwrap_or(0));
             rest /= 10;
             if rest == 0 {
                 break;
             }
         }
         if number < 0 {
-            self.0.push(b'-');
+            digits.put(b'-');
         }
-        self.0.extend_from_slice(&digits[at..]);
+        digits
     }
 
-    fn finish(mut self) -> Vec<u8> {
-        self.0.push(b']');
-        self.0
+    fn put(&mut self, byte: u8) {
+        self.from = self.from.saturating_sub(1);
+        self.text[self.from] = byte;
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.text[self.from..]
     }
 }
 
@@ -199,11 +236,11 @@ impl Search {
     async fn body(&self, app: &App, instants: &[Timestamp], shown: &[Timestamp]) -> Result<Vec<u8>, Problem> {
         let timestamp_ms = |instant: &Timestamp| instant.since_ms(self.window.start);
         if self.urls == SearchUrls::Request {
-            let front = self.front(app, &self.window);
-            let back = self.back(None, &self.signature(app, &self.window));
-            let mut body = Body::of(instants.len(), front.len() + back.len());
+            let signature = self.signature(app, &self.window);
+            let common = Common::new(&self.front(app, &self.window), &self.back(None, &signature));
+            let mut body = Body::of(instants.len(), &common);
             for (of, at) in instants.iter().zip(shown) {
-                body.push((&front, at.since_ms(self.window.start), &back), timestamp_ms(of));
+                body.push(&common, at.since_ms(self.window.start), "", timestamp_ms(of));
             }
             return Ok(body.finish());
         }
@@ -211,7 +248,7 @@ impl Search {
         let window = Span { start: *first, end: *last };
         let located = app.engine.thumbs.locate_all(self.timeline, window, shown.to_vec()).await?;
         let mut day = Day::of(self, app, *first);
-        let mut body = Body::of(instants.len(), day.front.len() + self.back(Some(""), &day.signature).len());
+        let mut body = Body::of(instants.len(), &day.with_version);
         for ((of, asked), located) in instants.iter().zip(shown).zip(located) {
             let located = located.as_ref().ok();
             // A keyframe that lies outside of its recording is not covered itself: the instant asked names it.
@@ -219,9 +256,11 @@ impl Search {
             if at.day().span() != day.span {
                 day = Day::of(self, app, at);
             }
-            let version = located.map(|located| thumbs::key_of(located, self.rendition).etag().prefix());
-            let back = self.back(version.as_deref(), &day.signature);
-            body.push((&day.front, at.since_ms(day.span.start), &back), timestamp_ms(of));
+            let offset_ms = at.since_ms(day.span.start);
+            match located.map(|located| thumbs::key_of(located, self.rendition).etag().prefix()) {
+                Some(version) => body.push(&day.with_version, offset_ms, &version, timestamp_ms(of)),
+                None => body.push(&day.without_version, offset_ms, "", timestamp_ms(of)),
+            }
         }
         Ok(body.finish())
     }
@@ -276,14 +315,16 @@ impl Search {
 /// What URLs have in common that are the same whatever window they were found in: the keyframe's own day.
 struct Day {
     span: Span,
-    front: String,
-    signature: String,
+    with_version: Common,
+    without_version: Common,
 }
 
 impl Day {
     /// The day of an instant.
     fn of(search: &Search, app: &App, instant: Timestamp) -> Self {
         let span = instant.day().span();
-        Self { span, front: search.front(app, &span), signature: search.signature(app, &span) }
+        let (front, signature) = (search.front(app, &span), search.signature(app, &span));
+        let common = |version| Common::new(&front, &search.back(version, &signature));
+        Self { span, with_version: common(Some(VERSION)), without_version: common(None) }
     }
 }

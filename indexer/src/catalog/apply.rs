@@ -12,6 +12,7 @@ use stills_model::id::{RecordingId, Timeline, UserId};
 use stills_model::thumb::MediaId;
 use stills_model::time::{Hour, Span, Timestamp};
 
+use super::block::Member;
 use super::key::Scope;
 use super::row::{Row, State};
 use super::settle::Change;
@@ -86,6 +87,11 @@ fn judged_span(row: &Row) -> Option<Span> {
     let (_, available) = row.latest.as_ref()?;
     let scanned = row.indexed.as_ref().filter(|_| !row.to_scan);
     available.span().or_else(|| scanned.map(|indexed| indexed.span))
+}
+
+/// In which hour a recording is folded if it is.
+fn hour_of(row: &Row) -> Option<Hour> {
+    row.span().map(|span| span.start.hour())
 }
 
 /// The range of a stored delete; none: it has none.
@@ -211,23 +217,25 @@ impl Catalog {
         Ok(effects)
     }
 
-    /// The recordings that a delete might hit: by time where it has a range, else all.
-    fn within_reach(&self, timeline: &Timeline, delete: &Delete) -> Result<Vec<RecordingId>, CatalogError> {
+    /// The recordings that a delete might hit, and in which hour each is folded if it is: by time where it has a range, else all.
+    fn within_reach(&self, timeline: &Timeline, delete: &Delete) -> Result<Vec<(RecordingId, Hour)>, CatalogError> {
         if let Some(range) = delete.span {
             let entries = self.entries(timeline, &range)?;
             let alive = entries.into_iter().filter(|entry| entry.state != State::Deleted);
-            return Ok(alive.map(|entry| entry.recording).collect());
+            return Ok(alive.map(|entry| (entry.recording, entry.span.start.hour())).collect());
         }
         let mut all = Vec::new();
         for item in self.tables.prefix(Table::Timelines, &key::rows(timeline)) {
             let (key, _) = item?;
             let recording = std::str::from_utf8(key.get(25..).unwrap_or_default()).ok();
-            all.extend(recording.and_then(|id| id.parse::<RecordingId>().ok()));
+            // It lies in the tables, whatever its hour is.
+            all.extend(recording.and_then(|id| id.parse::<RecordingId>().ok()).map(|id| (id, Hour(0))));
         }
         all.extend(self.steady(timeline, || {
             let mut folded = Vec::new();
             for block in self.blocks_within(timeline, Hour(i32::MIN), Hour(i32::MAX)) {
-                folded.extend(block?.members().iter().map(|member| member.recording.clone()));
+                let hour = |member: &Member| member.entry.span.start.hour();
+                folded.extend(block?.members().iter().map(|member| (member.recording.clone(), hour(member))));
             }
             Ok(folded)
         })?);
@@ -240,8 +248,9 @@ impl Catalog {
         // Folded ones come by time, so a batch works out few days anew; the rows of years do not fit into memory.
         for recordings in self.within_reach(timeline, delete)?.chunks(ROWS_PER_BATCH) {
             let mut changes = Vec::new();
-            for recording in recordings {
-                let Some(old) = self.row(timeline, recording)?.filter(|row| !row.removed) else { continue };
+            for (recording, hour) in recordings {
+                let row = self.row_likely_in(timeline, recording, *hour)?;
+                let Some(old) = row.filter(|row| !row.removed) else { continue };
                 if old.latest.as_ref().is_some_and(|(order, _)| delete.hits(order, judged_span(&old))) {
                     let new = Row { removed: true, ..old.clone() };
                     changes.push(Change { recording: recording.clone(), old, new });
@@ -281,7 +290,7 @@ impl Catalog {
         new: Row,
         now: Timestamp,
     ) -> Result<Effects, CatalogError> {
-        self.unfold(timeline, recording)?;
+        self.unfold(timeline, recording, hour_of(&old))?;
         let removed = new.removed;
         let changes = vec![Change { recording: recording.clone(), old, new }];
         let purge = if removed {
@@ -302,7 +311,7 @@ impl Catalog {
     ) -> Result<Vec<(Timeline, MediaId)>, CatalogError> {
         let mut batch = Batch::default();
         for change in changes {
-            self.unfold(timeline, &change.recording)?;
+            self.unfold(timeline, &change.recording, hour_of(&change.old))?;
             if let Some(indexed) = &change.old.indexed {
                 self.delete_pages(timeline, &indexed.media, &mut batch)?;
             }

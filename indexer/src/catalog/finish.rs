@@ -137,7 +137,7 @@ impl Catalog {
             new.indexed = None;
             return self.settle_one(timeline, recording, old, new, now).map(Some);
         }
-        self.unfold(timeline, recording)?;
+        self.unfold(timeline, recording, Some(finished.start.hour()))?;
         let batch = self.index_batch(timeline, &old, &media, &index)?;
         let changes = [Change { recording: recording.clone(), old, new }];
         let purge = self.settle(timeline, &changes, batch, now)?;
@@ -221,11 +221,11 @@ impl Catalog {
         now: Timestamp,
     ) -> Result<(), CatalogError> {
         let _turn = self.lock(timeline);
-        let Some(old) = self.row(timeline, recording)? else { return Ok(()) };
+        let Some(old) = self.row_likely_in(timeline, recording, media.hour())? else { return Ok(()) };
         let Some(indexed) = old.indexed.clone().filter(|indexed| indexed.media == media && !old.removed) else {
             return Ok(());
         };
-        self.unfold(timeline, recording)?;
+        self.unfold(timeline, recording, Some(media.hour()))?;
         let mut batch = Batch::default();
         self.delete_pages(timeline, &media, &mut batch)?;
         let mut n_keyframes = 0;

@@ -198,12 +198,23 @@ impl Catalog {
         Ok(Some(member))
     }
 
-    /// Has a recording back in the tables, if it is folded, with all of its hour. The timeline is locked by the caller.
-    pub(super) fn unfold(&self, timeline: &Timeline, recording: &RecordingId) -> Result<(), CatalogError> {
+    /// Has a recording back in the tables, if it is folded, with all of its hour, which most likely is `hour`. The timeline
+    /// is locked by the caller.
+    pub(super) fn unfold(
+        &self,
+        timeline: &Timeline,
+        recording: &RecordingId,
+        hour: Option<Hour>,
+    ) -> Result<(), CatalogError> {
         if self.tables.get(Table::Timelines, &key::row(timeline, recording))?.is_some() {
             return Ok(());
         }
-        let found = self.steady(timeline, || self.block_of(timeline, recording))?;
+        // Every unfolding makes what is known of the device's ids old: of many deletes none should need it.
+        let found = self.steady(timeline, || match hour.map(|hour| self.block_in(timeline, recording, hour)) {
+            Some(Ok(Some(found))) => Ok(Some(found)),
+            Some(Err(error)) => Err(error),
+            Some(Ok(None)) | None => self.block_of(timeline, recording),
+        })?;
         let Some((hour, place, block)) = found else { return Ok(()) };
         let mut batch = Batch::default();
         for member in block.members() {
@@ -309,13 +320,23 @@ impl Catalog {
     ) -> Result<Option<(Hour, Place, Arc<Block>)>, CatalogError> {
         let ids = self.folded_ids(timeline)?;
         for hour in ids.hours_of(fingerprint(recording)) {
-            let Some(place) = self.place(timeline, hour)? else { continue };
-            let block = self.block(&place)?;
-            if block.member(recording).is_some() {
-                return Ok(Some((hour, place, block)));
+            if let Some(found) = self.block_in(timeline, recording, hour)? {
+                return Ok(Some(found));
             }
         }
         Ok(None)
+    }
+
+    /// The block of this hour, if it holds the recording.
+    fn block_in(
+        &self,
+        timeline: &Timeline,
+        recording: &RecordingId,
+        hour: Hour,
+    ) -> Result<Option<(Hour, Place, Arc<Block>)>, CatalogError> {
+        let Some(place) = self.place(timeline, hour)? else { return Ok(None) };
+        let block = self.block(&place)?;
+        Ok(block.member(recording).is_some().then_some((hour, place, block)))
     }
 
     /// The row of a folded recording.
@@ -332,9 +353,9 @@ impl Catalog {
         recording: &RecordingId,
         hour: Hour,
     ) -> Result<Option<Row>, CatalogError> {
-        let Some(place) = self.place(timeline, hour)? else { return Ok(None) };
-        let block = self.block(&place)?;
-        block.member(recording).map(|member| Row::decode(&member.row).map_err(malformed)).transpose()
+        let found = self.block_in(timeline, recording, hour)?;
+        let member = found.as_ref().and_then(|(_, _, block)| block.member(recording));
+        member.map(|member| Row::decode(&member.row).map_err(malformed)).transpose()
     }
 
     /// The keyframes of a folded media; none: it is not folded.

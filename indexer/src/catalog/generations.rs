@@ -20,7 +20,14 @@ pub(super) fn current(root: &Path) -> io::Result<PathBuf> {
     fs::create_dir_all(root)?;
     let mut all = all(root)?;
     all.sort_unstable();
-    let current = all.iter().rev().find(|(_, dir)| dir.join(WHOLE).exists()).map(|(_, dir)| dir.clone());
+    let mut current = None;
+    for (_, dir) in all.iter().rev() {
+        // What cannot be looked at is not what is not there.
+        if dir.join(WHOLE).try_exists()? {
+            current = Some(dir.clone());
+            break;
+        }
+    }
     for (_, dir) in all.into_iter().filter(|(_, dir)| Some(dir) != current.as_ref()) {
         remove(&dir);
     }
@@ -50,8 +57,12 @@ pub(super) fn next(root: &Path) -> io::Result<PathBuf> {
 /// # Errors
 /// A full or failing disk: then it does not.
 pub(super) fn make_whole(dir: &Path) -> io::Result<()> {
-    File::create(dir.join(WHOLE))?.sync_all()?;
-    File::open(dir)?.sync_all()
+    let mark = || {
+        File::create(dir.join(WHOLE))?.sync_all()?;
+        File::open(dir)?.sync_all()
+    };
+    // A mark that may or may not be there must not be.
+    mark().inspect_err(|_| drop(fs::remove_file(dir.join(WHOLE))))
 }
 
 /// Removes a directory that does not count, as far as it can be.

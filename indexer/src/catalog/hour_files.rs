@@ -53,8 +53,8 @@ struct Files {
     active: Option<(u32, u64)>,
     /// Whether a file was begun whose name may not survive a power cut.
     is_new: bool,
-    /// Whether anything was appended since the last sync.
-    is_unsynced: bool,
+    /// What was appended to since the last sync.
+    unsynced: BTreeMap<u32, Arc<File>>,
 }
 
 impl HourFiles {
@@ -100,8 +100,9 @@ impl HourFiles {
         block.extend_from_slice(bytes);
         let file = files.open.get(&id).ok_or_else(|| io::Error::other("the hour file is not open"))?;
         file.write_all_at(&block, offset)?;
+        let file = Arc::clone(file);
         files.active = Some((id, offset + block.len() as u64));
-        files.is_unsynced = true;
+        files.unsynced.insert(id, file);
         Ok(Place { file: id, offset, len })
     }
 
@@ -109,10 +110,6 @@ impl HourFiles {
         let path = path(&self.dir, id);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
         file.write_all_at(MAGIC, 0)?;
-        // The one before is not synced by later calls.
-        if let Some((_, before)) = files.open.last_key_value() {
-            before.sync_data()?;
-        }
         files.open.insert(id, Arc::new(file));
         files.is_new = true;
         Ok((id, MAGIC.len() as u64))
@@ -123,21 +120,19 @@ impl HourFiles {
     /// # Errors
     /// A failing disk.
     pub(super) fn sync(&self) -> io::Result<()> {
-        let (active, is_new) = {
+        let (unsynced, is_new) = {
             let mut files = self.lock();
-            let active = files.active.and_then(|(id, _)| files.open.get(&id).cloned());
-            if !std::mem::take(&mut files.is_unsynced) {
-                return Ok(());
-            }
-            (active, std::mem::take(&mut files.is_new))
+            (std::mem::take(&mut files.unsynced), std::mem::take(&mut files.is_new))
         };
-        let Some(active) = active else { return Ok(()) };
-        let synced = active.sync_data().and_then(|()| if is_new { File::open(&self.dir)?.sync_all() } else { Ok(()) });
-        if synced.is_err() {
+        let sync = || {
+            unsynced.values().try_for_each(|file| file.sync_data())?;
+            if is_new { File::open(&self.dir)?.sync_all() } else { Ok(()) }
+        };
+        sync().inspect_err(|_| {
             let mut files = self.lock();
-            (files.is_unsynced, files.is_new) = (true, is_new);
-        }
-        synced
+            files.unsynced.extend(unsynced.clone());
+            files.is_new |= is_new;
+        })
     }
 
     /// The bytes of a block; none: they are not there, or not those that were written.
@@ -179,6 +174,7 @@ impl HourFiles {
         let dead: Vec<u32> = files.open.keys().copied().filter(|id| Some(*id) != active && !used(*id)).collect();
         for id in dead {
             files.open.remove(&id);
+            files.unsynced.remove(&id);
             if let Err(error) = fs::remove_file(path(&self.dir, id)) {
                 tracing::warn!(%error, file = id, "a file of hour blocks could not be deleted");
             }

@@ -26,6 +26,12 @@ use super::{Catalog, CatalogError, key, malformed};
 /// How many recordings without a keyframe are looked through for one that has some.
 const EMPTY_RECORDINGS_MAX: usize = 64;
 
+/// Days that are looked through on either side for a stretch's end, when nothing near has a keyframe.
+const STRETCH_DAYS_MAX: usize = 8;
+
+/// Keyframes of a recording that are read together, for the one instant as for those that follow: two pages.
+const READ_WHOLE_MAX: u32 = if cfg!(test) { 2 } else { 256 };
+
 /// The keyframe that answers for an instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
@@ -84,14 +90,15 @@ pub struct Locator<'a> {
     timeline: Timeline,
     coverage: Coverage,
     /// Entries that have a part in the window or touch one that has, by start then id.
-    entries: Vec<Entry>,
+    entries: Arc<Vec<Entry>>,
     /// The longest of them: none that starts earlier than that before an instant reaches it.
     longest_ms: i64,
     /// What the entries were read for.
     read: Span,
+    /// The instants of all keyframes of recordings that were read whole, in order.
+    instants: HashMap<MediaId, Vec<i64>>,
+    /// Pages of the others.
     pages: HashMap<(MediaId, i64), Arc<KeyframePage>>,
-    /// The instants of all keyframes of folded recordings.
-    folded: HashMap<MediaId, Vec<i64>>,
     now: Timestamp,
 }
 
@@ -106,11 +113,11 @@ impl Catalog {
             catalog: self,
             timeline,
             coverage,
-            entries: Vec::new(),
+            entries: Arc::default(),
             longest_ms: 0,
             read: window,
+            instants: HashMap::new(),
             pages: HashMap::new(),
-            folded: HashMap::new(),
             now,
         };
         locator.read_entries(window)?;
@@ -190,7 +197,7 @@ impl Locator<'_> {
         }
         let here = Span { start: asked, end: asked };
         // The nearest first; of two equally near the one that starts later.
-        let mut all = self.with_keyframes_in(stretch, asked)?;
+        let mut all = self.with_keyframes_in(&self.whole(stretch, asked)?, asked)?;
         all.sort_by(|a, b| {
             let (near, far) = (a.span.distance_ms(&here), b.span.distance_ms(&here));
             near.cmp(&far).then_with(|| b.precedence().cmp(&a.precedence()))
@@ -202,8 +209,9 @@ impl Locator<'_> {
     fn read_entries(&mut self, span: Span) -> Result<(), CatalogError> {
         let seam_ms = self.catalog.seam_ms();
         let around = Span { start: span.start.plus_ms(-seam_ms), end: span.end.plus_ms(seam_ms) };
-        self.entries = self.catalog.entries(&self.timeline, &around)?;
-        self.entries.sort_by(|a, b| a.precedence().cmp(&b.precedence()));
+        let mut entries = self.catalog.entries(&self.timeline, &around)?;
+        entries.sort_by(|a, b| a.precedence().cmp(&b.precedence()));
+        self.entries = Arc::new(entries);
         self.longest_ms = self.entries.iter().map(|entry| entry.span.len_ms()).max().unwrap_or(0);
         self.read = span;
         Ok(())
@@ -222,15 +230,19 @@ impl Locator<'_> {
         let touching = |entry: &&Entry| {
             entry.is_covering() && entry.span.distance_ms(&covering) <= seam_ms && entry.n_keyframes > 0
         };
-        let mut candidates: Vec<Entry> = self.near(&covering, seam_ms).iter().filter(touching).cloned().collect();
+        let entries = Arc::clone(&self.entries);
+        let mut candidates: Vec<&Entry> =
+            near(&entries, self.longest_ms, &covering, seam_ms).iter().filter(touching).collect();
+        let others;
         if candidates.is_empty() {
-            candidates = self.with_keyframes_in(stretch, asked)?;
+            others = self.with_keyframes_in(&self.whole(stretch, asked)?, asked)?;
+            candidates = others.iter().collect();
         }
         // The nearest recordings first, so that the others need not be looked into.
         let here = Span { start: asked, end: asked };
         candidates.sort_by_key(|entry| entry.span.distance_ms(&here));
         let mut best: Option<Candidate<'_>> = None;
-        for entry in &candidates {
+        for entry in candidates {
             // A keyframe outside its recording's span is the only one it has, wherever that lies.
             let reach_ms = if entry.n_keyframes == 1 { 0 } else { entry.span.distance_ms(&here) };
             if best.as_ref().is_some_and(|best| best.timestamp.since_ms(asked).abs() < reach_ms) {
@@ -249,17 +261,21 @@ impl Locator<'_> {
     /// Of the recordings that cover the instant, the one that is shown.
     fn covering(&self, asked: Timestamp) -> Option<&Entry> {
         // Sorted by precedence, so the last that matches.
-        let here = self.near(&Span { start: asked, end: asked }, 0);
+        let here = near(&self.entries, self.longest_ms, &Span { start: asked, end: asked }, 0);
         here.iter().rev().find(|entry| entry.is_covering() && entry.span.contains(asked))
     }
 
-    /// Those that may reach into `span` or lie no further than `around_ms` from it, by start.
-    fn near(&self, span: &Span, around_ms: i64) -> &[Entry] {
-        let first = span.start.plus_ms(-self.longest_ms.saturating_add(around_ms));
-        let last = span.end.plus_ms(around_ms);
-        let from = self.entries.partition_point(|entry| entry.span.start < first);
-        let to = self.entries.partition_point(|entry| entry.span.start <= last);
-        &self.entries[from..to.max(from)]
+    /// A stretch as it goes on over the days behind and ahead of those that were read.
+    fn whole(&self, stretch: &Span, asked: Timestamp) -> Result<Span, CatalogError> {
+        let mut known = *stretch;
+        for _ in 0..STRETCH_DAYS_MAX {
+            let wider = self.catalog.coverage(&self.timeline, &known)?.at(asked).map_or(known, |wider| wider.span);
+            if wider == known {
+                break;
+            }
+            known = wider;
+        }
+        Ok(known)
     }
 
     /// Recordings of the stretch that have keyframes, nearest first, where none of the candidates has any.
@@ -275,38 +291,37 @@ impl Locator<'_> {
     /// The instant of a recording's keyframe nearest to `asked`.
     fn nearest_in(&mut self, entry: &Entry, asked: Timestamp) -> Result<Option<i64>, CatalogError> {
         let target_ms = asked.since_ms(entry.span.start);
-        let t = Timestamp::from_ms;
-        let nearest = |best: i64, at_ms: i64| nearer(t(target_ms), t(best), t(at_ms)).as_ms();
-        if let Some(folded) = self.folded.get(&entry.media) {
-            return Ok(folded.iter().copied().reduce(nearest));
+        if let Some(all) = self.instants.get(&entry.media) {
+            return Ok(nearest_of(all, target_ms));
+        }
+        if entry.n_keyframes <= READ_WHOLE_MAX {
+            return self.nearest_of_all(entry.media, target_ms);
         }
         let pages_key = |at_ms| key::page(&self.timeline, &entry.media, at_ms);
         let (up_to, after) = ((i64::MIN, target_ms), (target_ms.saturating_add(1), i64::MAX));
-        let (catalog, timeline) = (self.catalog, self.timeline);
-        let around = catalog.steady(&timeline, || {
-            let range = |(from, to)| catalog.tables.range(Table::Timelines, &pages_key(from), &pages_key(to));
-            let around: Vec<_> = [range(up_to).next_back(), range(after).next()].into_iter().flatten().collect();
-            let around: Vec<(Vec<u8>, Vec<u8>)> = around.into_iter().collect::<Result<_, _>>()?;
-            Ok(if around.is_empty() { Err(catalog.folded_pages(&timeline, &entry.media)?) } else { Ok(around) })
+        let around = self.catalog.steady(&self.timeline, || {
+            let range = |(from, to)| self.catalog.tables.range(Table::Timelines, &pages_key(from), &pages_key(to));
+            [range(up_to).next_back(), range(after).next()].into_iter().flatten().collect::<Result<Vec<_>, _>>()
         })?;
-        let around = match around {
-            Ok(around) => around,
-            Err(folded) => {
-                let all = folded.unwrap_or_default();
-                let all: Vec<i64> =
-                    all.iter().flat_map(|page| &page.keyframes).map(|keyframe| keyframe.at_ms).collect();
-                let best = all.iter().copied().reduce(nearest);
-                self.folded.insert(entry.media, all);
-                return Ok(best);
-            }
-        };
+        if around.is_empty() {
+            // It is folded: its pages come together.
+            return self.nearest_of_all(entry.media, target_ms);
+        }
         let mut best: Option<i64> = None;
         for (key, value) in around {
-            for at_ms in self.instants(entry.media, &key, &value)? {
-                best = Some(best.map_or(at_ms, |best| nearest(best, at_ms)));
-            }
+            let here = nearest_of(&self.instants(entry.media, &key, &value)?, target_ms);
+            best = [best, here].into_iter().flatten().reduce(|a, b| nearest(target_ms, a, b));
         }
         Ok(best)
+    }
+
+    /// The same, from all keyframes of the recording.
+    fn nearest_of_all(&mut self, media: MediaId, target_ms: i64) -> Result<Option<i64>, CatalogError> {
+        let pages = self.catalog.keyframe_pages(&self.timeline, &media)?;
+        let all: Vec<i64> = pages.iter().flat_map(|page| &page.keyframes).map(|keyframe| keyframe.at_ms).collect();
+        let found = nearest_of(&all, target_ms);
+        self.instants.insert(media, all);
+        Ok(found)
     }
 
     fn instants(&mut self, media: MediaId, key: &[u8], value: &[u8]) -> Result<Vec<i64>, CatalogError> {
@@ -359,6 +374,29 @@ impl Locator<'_> {
             _ => Missing::Gap { covered_before, covered_after },
         })
     }
+}
+
+/// Of two instants of a recording the one that answers for a third.
+fn nearest(target_ms: i64, a: i64, b: i64) -> i64 {
+    let t = Timestamp::from_ms;
+    nearer(t(target_ms), t(a), t(b)).as_ms()
+}
+
+/// Of instants in ascending order the one that answers for another.
+fn nearest_of(instants: &[i64], target_ms: i64) -> Option<i64> {
+    let after = instants.partition_point(|at_ms| *at_ms <= target_ms);
+    let around = &instants[after.saturating_sub(1)..instants.len().min(after + 1)];
+    around.iter().copied().reduce(|a, b| nearest(target_ms, a, b))
+}
+
+/// Of entries by start, none longer than `longest_ms`: those that may reach into `span` or lie no further than `around_ms`
+/// from it.
+fn near<'e>(entries: &'e [Entry], longest_ms: i64, span: &Span, around_ms: i64) -> &'e [Entry] {
+    let first = span.start.plus_ms(-longest_ms.saturating_add(around_ms));
+    let last = span.end.plus_ms(around_ms);
+    let from = entries.partition_point(|entry| entry.span.start < first);
+    let to = entries.partition_point(|entry| entry.span.start <= last);
+    &entries[from..to.max(from)]
 }
 
 fn better<'e>(asked: Timestamp, a: Candidate<'e>, b: Candidate<'e>) -> Candidate<'e> {

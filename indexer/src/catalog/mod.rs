@@ -72,7 +72,7 @@ const SHARDS: usize = 64;
 const BLOCKS_BYTES: u64 = 64 << 20;
 
 /// Memory for where folded recordings lie: eight bytes each.
-const FOLDED_IDS_BYTES: u64 = 64 << 20;
+const FOLDED_IDS_BYTES: u64 = 128 << 20;
 
 /// Counters of changes; timelines that share one cost each other look-ups, nothing else.
 const CHANGE_COUNTERS: usize = 4096;
@@ -319,7 +319,12 @@ impl Catalog {
         self.tables.compact()
     }
 
-    /// Bytes on disk.
+    /// Gives up a [`Self::compact`] that was begun, and the room it takes.
+    pub fn stop_compaction(&self) {
+        self.tables.stop_compaction();
+    }
+
+    /// Bytes of the tables and of the events taken.
     pub fn size_on_disk(&self) -> u64 {
         self.tables.size_on_disk() + self.seen.size_on_disk()
     }

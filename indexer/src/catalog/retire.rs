@@ -41,8 +41,8 @@ impl Catalog {
             let old = self.ended_before(&timeline, before)?;
             let is_more = old.len() == RETIRED_PER_CALL;
             let mut changes = Vec::new();
-            for recording in old {
-                let Some(old) = self.row(&timeline, &recording)? else { continue };
+            for (recording, hour) in old {
+                let Some(old) = self.row_likely_in(&timeline, &recording, hour)? else { continue };
                 changes.push(Change { recording, old, new: Row::default() });
             }
             effects.purge.extend(self.settle_removed(&timeline, &changes, now)?);
@@ -61,8 +61,8 @@ impl Catalog {
         Ok(first.and_then(|(key, _)| key::parse_timeline(&key)))
     }
 
-    /// Some recordings that ended before, the oldest of each class of length first.
-    fn ended_before(&self, timeline: &Timeline, before: Timestamp) -> Result<Vec<RecordingId>, CatalogError> {
+    /// Some recordings that ended before and in which hour each starts, the oldest of each class of length first.
+    fn ended_before(&self, timeline: &Timeline, before: Timestamp) -> Result<Vec<(RecordingId, Hour)>, CatalogError> {
         let classes = self.classes(timeline)?;
         let mut found = Vec::new();
         for class in (0u8..).take(key::CLASS_MAX_MS.len()).filter(|class| classes & 1 << class != 0) {
@@ -72,7 +72,7 @@ impl Catalog {
                 let Some((start, recording)) = key::parse_entry(&key) else { continue };
                 let entry = Entry::decode(start, recording, &value).map_err(malformed)?;
                 if entry.span.end < before {
-                    found.push(entry.recording);
+                    found.push((entry.recording, start.hour()));
                 }
                 if found.len() == RETIRED_PER_CALL {
                     return Ok(found);
@@ -84,7 +84,7 @@ impl Catalog {
             for block in self.blocks_within(timeline, Hour(i32::MIN), before.hour()) {
                 let block = block?;
                 let old = block.members().iter().filter(|member| member.entry.span.end < before);
-                folded.extend(old.map(|member| member.recording.clone()));
+                folded.extend(old.map(|member| (member.recording.clone(), member.entry.span.start.hour())));
                 if found.len() + folded.len() >= RETIRED_PER_CALL {
                     break;
                 }

@@ -236,7 +236,10 @@ impl SeenEvents {
         {
             let mut files = self.known.files();
             while let Some(first) = files.first_entry().filter(|first| first.key().end().plus_ms(SEEN_MS) <= now) {
-                fs::remove_file(path(&self.dir, *first.key()))?;
+                match fs::remove_file(path(&self.dir, *first.key())) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
                 first.remove();
                 is_any = true;
             }

@@ -46,6 +46,9 @@ pub enum StoreError {
     /// sled panicked or did not open in time.
     #[error("the catalog's store could not be opened: {0}")]
     Open(String),
+    /// The directory of its tables failed.
+    #[error("the directory of the catalog's tables cannot be read or written: {0}")]
+    Directory(#[source] std::io::Error),
     /// The files of hour blocks failed.
     #[error("the catalog's hour blocks cannot be read or written: {0}")]
     Hours(#[source] std::io::Error),
@@ -63,14 +66,21 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the disk refuses; the store itself may be whole.
     fn is_disk(&self) -> bool {
-        matches!(self, Self::Sled(error) if is_disk(error))
+        match self {
+            Self::Sled(error) => is_disk(error),
+            Self::Directory(error) => is_refusal(error.kind()),
+            _ => false,
+        }
     }
 }
 
 fn is_disk(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(io) if is_refusal(io.kind()))
+}
+
+fn is_refusal(kind: ErrorKind) -> bool {
     use ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    let kinds = [StorageFull, QuotaExceeded, PermissionDenied, ReadOnlyFilesystem];
-    matches!(error, sled::Error::Io(io) if kinds.contains(&io.kind()))
+    matches!(kind, StorageFull | QuotaExceeded | PermissionDenied | ReadOnlyFilesystem)
 }
 
 /// From which key to which.
@@ -166,20 +176,22 @@ impl Store {
     /// # Errors
     /// When not even an empty store can be opened (permissions, a full disk).
     pub(super) fn open(root: &Path, from: Ladder, is_ours: bool) -> Result<(Self, Opened), StoreError> {
-        let current = || generations::current(root).map_err(|error| StoreError::Open(error.to_string()));
-        let dir = &current()?;
+        let current = || generations::current(root).map_err(StoreError::Directory);
         // Somebody else has it, or the disk refuses: nothing is damaged, and nothing may be removed.
         let is_no_damage = |error: &StoreError| error.is_disk() || (is_locked(error) && !is_ours);
         if from == Ladder::AsIs {
-            match open_unlocked(dir) {
+            match current().and_then(|dir| open_unlocked(&dir)) {
                 Ok(tables) => return Ok((tables, Opened::AsIs)),
                 Err(error) if is_no_damage(&error) => return Err(error),
                 Err(error) => tracing::error!(%error, "the catalog does not open; removing its snapshots"),
             }
         }
         if from <= Ladder::WithoutSnapshots {
-            remove_snapshots(dir);
-            match open_unlocked(dir) {
+            let opened = current().and_then(|dir| {
+                remove_snapshots(&dir);
+                open_unlocked(&dir)
+            });
+            match opened {
                 Ok(tables) => return Ok((tables, Opened::WithoutSnapshots)),
                 // Whoever holds the lock now is the first attempt, which did not come back.
                 Err(error) if error.is_disk() => return Err(error),
@@ -252,9 +264,9 @@ impl Store {
     }
 
     /// Keys within the bounds, in order, from either end.
-    pub(super) fn range(&self, table: Table, bounds: &Bounds) -> Items {
+    pub(super) fn range(self: &Arc<Self>, table: Table, bounds: &Bounds) -> Items {
         let iter = self.tree(table).range::<&[u8], _>((as_slice(&bounds.0), as_slice(&bounds.1)));
-        Items { iter, table, watched: Arc::clone(&self.watched), is_over: false }
+        Items { iter, table, store: Arc::clone(self), is_over: false }
     }
 
     /// Hands all buffered changes to the operating system.
@@ -278,7 +290,8 @@ pub(super) type Item = Result<(Vec<u8>, Vec<u8>), StoreError>;
 pub(super) struct Items {
     iter: sled::Iter,
     table: Table,
-    watched: Arc<Watched>,
+    /// Not closed while it is walked over.
+    store: Arc<Store>,
     is_over: bool,
 }
 
@@ -290,8 +303,9 @@ impl Items {
         if self.is_over {
             return None;
         }
-        let item = guarded(&self.watched, || step(&mut self.iter).transpose()).transpose()?;
-        let item = item.and_then(|(key, sealed)| Ok((key.to_vec(), unseal(&self.watched, self.table, &sealed)?)));
+        let watched = &self.store.watched;
+        let item = guarded(watched, || step(&mut self.iter).transpose()).transpose()?;
+        let item = item.and_then(|(key, sealed)| Ok((key.to_vec(), unseal(watched, self.table, &sealed)?)));
         self.is_over = item.is_err();
         Some(item)
     }
@@ -390,6 +404,7 @@ mod tests {
     fn values_are_checked() {
         let dir = tempfile::tempdir().expect("dir");
         let (tables, opened) = Store::open(dir.path(), Ladder::AsIs, false).expect("open");
+        let tables = Arc::new(tables);
         assert_eq!(opened, Opened::AsIs);
         let changes: [(&[u8], Option<&[u8]>); 3] =
             [(b"a1", Some(b"one")), (b"a2", Some(b"two")), (b"b", Some(b"three"))];
@@ -409,7 +424,7 @@ mod tests {
         let (held, _) = Store::open(dir.path(), Ladder::AsIs, false).expect("open");
         let (tables, opened) = Store::open(dir.path(), Ladder::Aside, true).expect("open");
         assert_eq!(opened, Opened::SetAside);
-        assert_eq!(tables.range(Table::Timelines, &EVERYTHING).count(), 0);
+        assert_eq!(Arc::new(tables).range(Table::Timelines, &EVERYTHING).count(), 0);
         assert!(held.get(Table::Timelines, b"b").expect("still there").is_some());
     }
 
@@ -436,6 +451,6 @@ mod tests {
         assert!(n_cut > 0, "no snapshot to damage");
         let (tables, opened) = Store::open(dir.path(), Ladder::AsIs, false).expect("open");
         assert_eq!(opened, Opened::WithoutSnapshots);
-        assert_eq!(tables.range(Table::Timelines, &EVERYTHING).count(), 500);
+        assert_eq!(Arc::new(tables).range(Table::Timelines, &EVERYTHING).count(), 500);
     }
 }

@@ -23,6 +23,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use self::compaction::{Look, Next};
+use super::generations;
 use super::items::Items;
 use super::sled::{Bounds, Ladder, Opened, Store, StoreError, Table};
 use crate::watched::Watched;
@@ -104,6 +105,8 @@ struct Layers {
 #[derive(Debug)]
 struct Shared {
     root: PathBuf,
+    /// Where the store lies in it.
+    dir: Mutex<PathBuf>,
     /// Watches the calls into whichever store it is.
     watched: Arc<Watched>,
     store: RwLock<Arc<Store>>,
@@ -136,6 +139,7 @@ impl Tables {
         let (store, opened) = Store::open(dir, from, is_ours)?;
         let shared = Arc::new(Shared {
             root: dir.to_owned(),
+            dir: Mutex::new(generations::current(dir).map_err(StoreError::Directory)?),
             watched: store.watched(),
             store: RwLock::new(Arc::new(store)),
             next: Mutex::default(),

@@ -143,7 +143,10 @@ impl Pipeline {
                     (hours, recordings) = (hours + folded.hours, recordings + folded.recordings);
                     from = next;
                 }
-                Err(error) => return tracing::warn!(%error, "settled recordings could not be folded"),
+                Err(error) => {
+                    tracing::warn!(%error, "settled recordings could not be folded");
+                    break;
+                }
             }
         }
         if hours > 0 {
@@ -155,6 +158,10 @@ impl Pipeline {
                 Ok(false) => return,
                 Err(error) => return tracing::warn!(%error, "the catalog could not be compacted"),
             }
+        }
+        // The room is needed now.
+        if let Some(catalog) = self.0.parts.catalog.get() {
+            catalog.stop_compaction();
         }
     }
 

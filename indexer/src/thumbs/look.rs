@@ -8,8 +8,9 @@ use stills_model::fault::Fault;
 use stills_model::id::Timeline;
 use stills_model::rendition::Rendition;
 use stills_model::thumb::ThumbKey;
-use stills_model::time::Timestamp;
+use stills_model::time::{Span, Timestamp};
 
+use super::known::Outline;
 use super::render::Plan;
 use super::{LOOKUP_DEADLINE, Origin, Picture, ThumbError, Thumbs, key_of};
 use crate::cache::DiskCache;
@@ -80,6 +81,26 @@ impl Thumbs {
         let looked = looked?.map_err(|missing| self.missing(missing, asked))?;
         not_expired(&looked.located, now)?;
         Ok(looked)
+    }
+
+    /// What is covered in a window.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn outline(&self, timeline: Timeline, window: Span) -> Result<Outline, ThumbError> {
+        let catalog = self.catalog().await?;
+        if let Some(known) = self.0.known.outline(&catalog, timeline, window) {
+            return Ok(known);
+        }
+        let this = self.clone();
+        let look = move || {
+            let n_changes = catalog.n_changes(&timeline);
+            let coverage = Arc::new(catalog.coverage(&timeline, &window)?);
+            let found = Outline { coverage, n_pending: catalog.n_pending(&timeline, &window)? };
+            this.0.known.note_outline(&catalog, n_changes, (timeline, window), &found);
+            Ok::<_, crate::catalog::CatalogError>(found)
+        };
+        Ok(self.0.parts.threads.call(LOOKUP_DEADLINE, look).await??)
     }
 
     /// The keyframe that answers for `instant`.

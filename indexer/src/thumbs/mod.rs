@@ -47,6 +47,7 @@ use crate::threads::{CallError, Threads};
 use age::FaultMemory;
 use flight::Flights;
 use known::Known;
+pub use known::Outline;
 pub use look::Looked;
 use poster::Posters;
 

@@ -10,6 +10,7 @@
 //! A crash before the mark leaves the old store, one behind it the new one, and either is as it was when it last counted.
 
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -61,7 +62,7 @@ pub(super) struct Look {
 
 impl Look {
     /// Counts some; false: all is counted.
-    fn go_on(&mut self, store: &Store) -> Result<bool, StoreError> {
+    fn go_on(&mut self, store: &Arc<Store>) -> Result<bool, StoreError> {
         let Some(table) = Table::ALL.get(self.table).copied() else { return Ok(false) };
         let first = self.after.take().map_or(Bound::Unbounded, Bound::Excluded);
         for item in store.range(table, &(first, Bound::Unbounded)).take(KEYS_PER_BATCH) {
@@ -77,7 +78,7 @@ impl Look {
 
 impl Next {
     fn begin(root: &Path, keys_per_batch: usize) -> Result<Self, StoreError> {
-        let dir = generations::next(root).map_err(|error| StoreError::Open(error.to_string()))?;
+        let dir = generations::next(root).map_err(StoreError::Directory)?;
         match Store::create(&dir) {
             Ok(store) => Ok(Self { store, dir, table: 0, after: None, keys_per_batch }),
             Err(error) => {
@@ -88,7 +89,7 @@ impl Next {
     }
 
     /// Copies a batch. False: all is copied.
-    fn copy(&mut self, from: &Store) -> Result<bool, StoreError> {
+    fn copy(&mut self, from: &Arc<Store>) -> Result<bool, StoreError> {
         let Some(table) = Table::ALL.get(self.table).copied() else { return Ok(false) };
         let first = self.after.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let bounds: Bounds = (first, Bound::Unbounded);
@@ -102,10 +103,22 @@ impl Next {
         Ok(true)
     }
 
+    /// Whether all is copied.
+    fn is_full(&self) -> bool {
+        self.table == Table::ALL.len()
+    }
+
     fn discard(self) {
         let Self { store, dir, .. } = self;
-        drop(store);
+        close(store);
         generations::remove(&dir);
+    }
+}
+
+/// sled may panic when the disk fails as it closes.
+fn close(store: impl Sized) {
+    if catch_unwind(AssertUnwindSafe(|| drop(store))).is_err() {
+        tracing::warn!("tables of the catalog that count no more were not closed well");
     }
 }
 
@@ -115,10 +128,13 @@ impl Tables {
     /// # Errors
     /// A failing disk or a damaged value: the attempt is over, and the old store still counts.
     pub(in super::super) fn compact(&self) -> Result<bool, StoreError> {
-        self.shared.compact().inspect_err(|_| {
-            self.shared.next().take().into_iter().for_each(Next::discard);
-            *self.shared.look.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        })
+        self.shared.compact().inspect_err(|_| self.stop_compaction())
+    }
+
+    /// Gives up a compaction that was begun, and its room.
+    pub(in super::super) fn stop_compaction(&self) {
+        self.shared.discard_next();
+        *self.shared.look.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -129,15 +145,22 @@ impl Shared {
 
     /// Writes to the store, and to the one that is being filled.
     pub(super) fn write_batch(&self, table: Table, changes: &[(&[u8], Option<&[u8]>)]) -> Result<(), StoreError> {
-        let mut next = self.next();
         self.n_changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
-        self.store().apply(table, changes.iter().copied())?;
-        let also = next.as_ref().map_or(Ok(()), |next| next.store.apply(table, changes.iter().copied()));
+        let also = {
+            let next = self.next();
+            self.store().apply(table, changes.iter().copied())?;
+            next.as_ref().map_or(Ok(()), |next| next.store.apply(table, changes.iter().copied()))
+        };
         if let Err(error) = also {
             tracing::warn!(%error, "a compaction of the catalog is given up");
-            next.take().into_iter().for_each(Next::discard);
+            self.discard_next();
         }
         Ok(())
+    }
+
+    fn discard_next(&self) {
+        let next = self.next().take();
+        next.into_iter().for_each(Next::discard);
     }
 
     /// Whether it can be worth it to count what the store holds.
@@ -155,8 +178,9 @@ impl Shared {
     }
 
     pub(super) fn begin_compaction(&self, keys_per_batch: usize) -> Result<(), StoreError> {
-        let next = Next::begin(&self.root, keys_per_batch)?;
-        *self.next() = Some(next);
+        self.discard_next();
+        let begun = Next::begin(&self.root, keys_per_batch)?;
+        *self.next() = Some(begun);
         Ok(())
     }
 
@@ -170,6 +194,10 @@ impl Shared {
             return Ok(true);
         }
         let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.next().is_some() {
+            // Somebody else has begun meanwhile.
+            return Ok(true);
+        }
         if look.is_none() {
             if !self.is_worth_a_look() {
                 return Ok(false);
@@ -200,16 +228,21 @@ impl Shared {
 
     /// Lets the new store count.
     fn take_over(&self) -> Result<(), StoreError> {
-        let _alone = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = self.next();
-        let Some(filled) = next.as_ref() else { return Ok(()) };
-        filled.store.flush()?;
-        let size = filled.store.size_on_disk();
-        generations::make_whole(&filled.dir).map_err(|error| StoreError::Open(error.to_string()))?;
-        let Some(Next { store, .. }) = next.take() else { return Ok(()) };
-        let store = Arc::new(store.watched_by(Arc::clone(&self.watched)));
-        let old = std::mem::replace(&mut *self.store.write().unwrap_or_else(PoisonError::into_inner), store);
-        let old_bytes = old.size_on_disk();
+        let old = {
+            let _alone = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut next = self.next();
+            // Another one may have been begun meanwhile.
+            let Some(filled) = next.as_ref().filter(|next| next.is_full()) else { return Ok(()) };
+            filled.store.flush()?;
+            generations::make_whole(&filled.dir).map_err(StoreError::Directory)?;
+            let Some(Next { store, dir, .. }) = next.take() else { return Ok(()) };
+            let store = Arc::new(store.watched_by(Arc::clone(&self.watched)));
+            let mut current = self.store.write().unwrap_or_else(PoisonError::into_inner);
+            let old = std::mem::replace(&mut *current, store);
+            (old, std::mem::replace(&mut *self.dir(), dir))
+        };
+        let (old, old_dir) = old;
+        let (before, after) = (old.size_on_disk(), self.store().size_on_disk());
         // Whoever drops it last waits for its threads: not one who reads.
         for _ in 0..READERS_TRIES {
             if Arc::strong_count(&old) == 1 {
@@ -217,11 +250,13 @@ impl Shared {
             }
             std::thread::park_timeout(READERS_PAUSE);
         }
-        drop(old);
-        if let Err(error) = generations::current(&self.root) {
-            tracing::warn!(%error, "old tables of the catalog could not be removed");
-        }
-        tracing::info!(before = old_bytes, after = size, "the catalog's tables are compacted (bytes)");
+        close(old);
+        generations::remove(&old_dir);
+        tracing::info!(before, after, "the catalog's tables are compacted (bytes)");
         Ok(())
+    }
+
+    fn dir(&self) -> MutexGuard<'_, PathBuf> {
+        self.dir.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

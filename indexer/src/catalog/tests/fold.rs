@@ -123,7 +123,7 @@ fn readers_miss_nothing_while_recordings_move() {
         for n in 0..60u8 {
             fold_all(&catalog);
             let _turn = catalog.lock(&timeline(1));
-            catalog.unfold(&timeline(1), &recording(n * 3)).expect("unfold");
+            catalog.unfold(&timeline(1), &recording(n * 3), None).expect("unfold");
         }
         is_over.store(true, Ordering::Relaxed);
         readers.into_iter().for_each(|reader| reader.join().expect("a reader"));
@@ -140,7 +140,7 @@ fn a_replaced_block_outlives_what_points_to_it() {
     catalog.set_checkpoint(b"").expect("checkpoint");
     {
         let _turn = catalog.lock(&timeline(1));
-        catalog.unfold(&timeline(1), &recording(100)).expect("unfold");
+        catalog.unfold(&timeline(1), &recording(100), None).expect("unfold");
     }
     let left = tempfile::tempdir().expect("dir");
     copy(dir.path(), left.path());

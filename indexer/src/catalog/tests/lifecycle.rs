@@ -173,3 +173,19 @@ fn a_seam_may_begin_at_midnight() {
         assert_eq!(located.map(|located| located.timestamp), Ok(at(36_900)), "at {asked}");
     }
 }
+
+/// The only keyframe of a stretch lies behind midnight, a seam away from what touches no midnight itself.
+#[test]
+fn a_keyframe_is_found_across_midnight() {
+    let dir = tempfile::tempdir().expect("dir");
+    let catalog = open(&dir);
+    for (n, start, len, instants) in [(1, 28_710, 13_813, &[][..]), (2, 41_048, 17_953, &[]), (3, 60_001, 1, &[0])] {
+        let event = event(1, usize::from(n), available(n, start, Some(len)));
+        catalog.apply(&event, NOW).expect("apply");
+        catalog.finish(&scanned(&event, n, start, 1, instants, len), NOW).expect("finish");
+    }
+    for asked in [28_710, 34_472, 59_001, 60_001] {
+        let located = catalog.locate(timeline(1), at(asked), NOW).expect("locate");
+        assert_eq!(located.map(|located| located.timestamp), Ok(at(60_001)), "at {asked}");
+    }
+}
