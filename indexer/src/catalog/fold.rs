@@ -1,7 +1,7 @@
 //! Folding: recordings that change no more leave the tables for hour blocks, a tenth as large.
 //!
-//! 1. [`Catalog::fold`] walks over what started some hours ago and puts each device's hour into one block, together
-//!    with what the hour's block held before.
+//! 1. [`Catalog::fold`] walks over what started in an hour that is over and puts each device's hour into one block,
+//!    together with what the hour's block held before.
 //! 2. The tables keep, per hour, where its block lies, and fingerprints of the ids in it ([`super::folded_ids`]).
 //! 3. Reads look into the tables first, then into the block ([`Catalog::steady`] repeats one that a fold or unfold
 //!    has crossed).
@@ -166,7 +166,7 @@ impl Catalog {
         if folded.hours == 0 {
             return Ok(());
         }
-        // Not synced here: what the disk loses in a power cut is made anew with the tables, and a checkpoint syncs it.
+        // Not synced here: what the disk loses in a power cut is made anew with the tables; a checkpoint syncs it, and a stop.
         self.move_to(timeline, batch, old)
     }
 
@@ -210,11 +210,7 @@ impl Catalog {
             return Ok(());
         }
         // Every unfolding makes what is known of the device's ids old: of many deletes none should need it.
-        let found = self.steady(timeline, || match hour.map(|hour| self.block_in(timeline, recording, hour)) {
-            Some(Ok(Some(found))) => Ok(Some(found)),
-            Some(Err(error)) => Err(error),
-            Some(Ok(None)) | None => self.block_of(timeline, recording),
-        })?;
+        let found = self.steady(timeline, || self.block_of(timeline, recording, hour))?;
         let Some((hour, place, block)) = found else { return Ok(()) };
         let mut batch = Batch::default();
         for member in block.members() {
@@ -312,12 +308,18 @@ impl Catalog {
         Ok(block)
     }
 
-    /// The block that holds a recording.
+    /// The block that holds a recording, which most likely is that of `hour`.
     fn block_of(
         &self,
         timeline: &Timeline,
         recording: &RecordingId,
+        hour: Option<Hour>,
     ) -> Result<Option<(Hour, Place, Arc<Block>)>, CatalogError> {
+        if let Some(hour) = hour
+            && let Some(found) = self.block_in(timeline, recording, hour)?
+        {
+            return Ok(Some(found));
+        }
         let ids = self.folded_ids(timeline)?;
         for hour in ids.hours_of(fingerprint(recording)) {
             if let Some(found) = self.block_in(timeline, recording, hour)? {
@@ -339,21 +341,14 @@ impl Catalog {
         Ok(block.member(recording).is_some().then_some((hour, place, block)))
     }
 
-    /// The row of a folded recording.
-    pub(super) fn folded_row(&self, timeline: &Timeline, recording: &RecordingId) -> Result<Option<Row>, CatalogError> {
-        let found = self.block_of(timeline, recording)?;
-        let member = found.as_ref().and_then(|(_, _, block)| block.member(recording));
-        member.map(|member| Row::decode(&member.row).map_err(malformed)).transpose()
-    }
-
-    /// The row of a recording that is folded in this hour.
-    pub(super) fn folded_row_in(
+    /// The row of a folded recording, which most likely starts in `hour`.
+    pub(super) fn folded_row(
         &self,
         timeline: &Timeline,
         recording: &RecordingId,
-        hour: Hour,
+        hour: Option<Hour>,
     ) -> Result<Option<Row>, CatalogError> {
-        let found = self.block_in(timeline, recording, hour)?;
+        let found = self.block_of(timeline, recording, hour)?;
         let member = found.as_ref().and_then(|(_, _, block)| block.member(recording));
         member.map(|member| Row::decode(&member.row).map_err(malformed)).transpose()
     }

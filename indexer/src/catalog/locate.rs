@@ -29,7 +29,8 @@ const EMPTY_RECORDINGS_MAX: usize = 64;
 /// Days that are looked through on either side for a stretch's end, when nothing near has a keyframe.
 const STRETCH_DAYS_MAX: usize = 8;
 
-/// Keyframes of a recording that are read together, for the one instant as for those that follow: two pages.
+/// Keyframes of a recording that are read together, for the one instant as for those that follow: two pages. So few in tests
+/// that the model is compared with either way of looking.
 const READ_WHOLE_MAX: u32 = if cfg!(test) { 2 } else { 256 };
 
 /// The keyframe that answers for an instant.

@@ -223,10 +223,7 @@ impl Catalog {
     /// # Errors
     /// A failing or damaged store.
     pub fn row(&self, timeline: &Timeline, recording: &RecordingId) -> Result<Option<Row>, CatalogError> {
-        self.steady(timeline, || match self.row_in_tables(timeline, recording)? {
-            Some(row) => Ok(Some(row)),
-            None => self.folded_row(timeline, recording),
-        })
+        self.row_in(timeline, recording, None)
     }
 
     /// The row of a recording that most likely starts in `hour`: where it is folded there, nothing else is looked through.
@@ -239,18 +236,20 @@ impl Catalog {
         recording: &RecordingId,
         hour: Hour,
     ) -> Result<Option<Row>, CatalogError> {
-        self.steady(timeline, || match self.row_in_tables(timeline, recording)? {
-            Some(row) => Ok(Some(row)),
-            None => match self.folded_row_in(timeline, recording, hour)? {
-                Some(row) => Ok(Some(row)),
-                None => self.folded_row(timeline, recording),
-            },
-        })
+        self.row_in(timeline, recording, Some(hour))
     }
 
-    fn row_in_tables(&self, timeline: &Timeline, recording: &RecordingId) -> Result<Option<Row>, CatalogError> {
-        let raw = self.tables.get(Table::Timelines, &key::row(timeline, recording))?;
-        raw.map(|raw| Row::decode(&raw).map_err(malformed)).transpose()
+    fn row_in(
+        &self,
+        timeline: &Timeline,
+        recording: &RecordingId,
+        hour: Option<Hour>,
+    ) -> Result<Option<Row>, CatalogError> {
+        let key = key::row(timeline, recording);
+        self.steady(timeline, || match self.tables.get(Table::Timelines, &key)? {
+            Some(raw) => Row::decode(&raw).map(Some).map_err(malformed),
+            None => self.folded_row(timeline, recording, hour),
+        })
     }
 
     /// A decoder configuration that a keyframe page names.

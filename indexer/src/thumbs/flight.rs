@@ -38,6 +38,8 @@ impl<K> Default for Flights<K> {
 pub(crate) struct Landing<K: Eq + Hash> {
     flights: Flights<K>,
     key: K,
+    /// Closed with the last of these, after the flight is off the list.
+    tell: watch::Sender<Option<Outcome>>,
 }
 
 impl<K: Eq + Hash> Drop for Landing<K> {
@@ -65,10 +67,11 @@ impl<K: Clone + Debug + Eq + Hash + Send + Sync + 'static> Flights<K> {
                 None => {
                     let (tell, outcome) = watch::channel(None);
                     flights.insert(key.clone(), outcome.clone());
-                    let landing = Arc::new(Landing { flights: self.clone(), key });
+                    let landing = Arc::new(Landing { flights: self.clone(), key, tell });
                     let render = render(Arc::clone(&landing));
                     tokio::spawn(async move {
                         let done = render.await;
+                        let tell = landing.tell.clone();
                         // Off the list before it is told, unless it is still being stored.
                         drop(landing);
                         tell.send_replace(Some(done));
@@ -81,6 +84,15 @@ impl<K: Clone + Debug + Eq + Hash + Send + Sync + 'static> Flights<K> {
         told.ok()
             .and_then(|told| told.clone())
             .unwrap_or_else(|| Err(Fault::new(FaultKind::Internal, "the render ended without a result")))
+    }
+
+    /// Waits until what was made of such keys and told is stored too. What is still being made is not waited for.
+    pub(crate) async fn stored(&self, is_meant: impl Fn(&K) -> bool) {
+        let is_told = |(key, outcome): &(&K, &watch::Receiver<Option<_>>)| is_meant(key) && outcome.borrow().is_some();
+        let told: Vec<_> = self.lock().iter().filter(is_told).map(|(_, outcome)| outcome.clone()).collect();
+        for mut outcome in told {
+            while outcome.changed().await.is_ok() {}
+        }
     }
 }
 
@@ -139,8 +151,27 @@ mod tests {
         assert_eq!(first.await.expect("told before it is stored"), "picture");
         let again = flights.join(key(), |_| async { Ok(Bytes::from_static(b"another")) });
         assert_eq!(again.await.expect("picture"), "picture");
+        let waiting = tokio::spawn({
+            let flights = flights.clone();
+            async move { flights.stored(|_| true).await }
+        });
+        flights.stored(|_| false).await;
+        assert!(!waiting.is_finished(), "it is not stored yet");
         drop(stored);
+        waiting.await.expect("stored");
         assert!(flights.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_made_yet_is_not_waited_for() {
+        let flights = Flights::default();
+        let inside = flights.clone();
+        let render = |_| async move {
+            // As a render does that finds its media gone.
+            inside.stored(|_| true).await;
+            Ok(Bytes::from_static(b"picture"))
+        };
+        assert_eq!(flights.join(key(), render).await.expect("picture"), "picture");
     }
 
     #[tokio::test]

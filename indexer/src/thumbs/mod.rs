@@ -265,6 +265,11 @@ impl Thumbs {
         media: MediaId,
     ) -> Result<(), ThumbError> {
         let (cache, renditions) = (self.cache()?, self.0.parts.prerendered.clone());
+        // What was answered a moment ago may be on its way to the disk.
+        let stored = self.0.flights.stored(|key| key.timeline == timeline && key.media == media);
+        if tokio::time::timeout(LOOKUP_DEADLINE, stored).await.is_err() {
+            tracing::warn!("pictures of a media that is gone take long to store, and may be missing from now on");
+        }
         let list = move || {
             // What is listed must be servable in every rendition that is promised ahead of time.
             let mut stored: Option<BTreeSet<i64>> = None;

@@ -228,7 +228,7 @@ impl Shared {
 
     /// Lets the new store count.
     fn take_over(&self) -> Result<(), StoreError> {
-        let old = {
+        let (old, old_dir) = {
             let _alone = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
             let mut next = self.next();
             // Another one may have been begun meanwhile.
@@ -241,7 +241,6 @@ impl Shared {
             let old = std::mem::replace(&mut *current, store);
             (old, std::mem::replace(&mut *self.dir(), dir))
         };
-        let (old, old_dir) = old;
         let (before, after) = (old.size_on_disk(), self.store().size_on_disk());
         // Whoever drops it last waits for its threads: not one who reads.
         for _ in 0..READERS_TRIES {

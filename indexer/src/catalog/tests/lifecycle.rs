@@ -163,14 +163,24 @@ fn a_seam_may_begin_at_midnight() {
     let dir = tempfile::tempdir().expect("dir");
     let catalog = open(&dir);
     // Midnight is at 60 s; the second has no keyframe of its own.
-    for (n, start, len, instants) in [(1, 30_000, 30_000, &[6_900][..]), (2, 61_000, 5_000, &[])] {
+    record(&catalog, &[(1, 30_000, 30_000, &[6_900]), (2, 61_000, 5_000, &[])]);
+    check_shown(&catalog, &[60_000, 60_999, 61_000, 66_000], 36_900);
+}
+
+/// Takes recordings: number, start, length and the instants of their keyframes after it, all in milliseconds.
+fn record(catalog: &Catalog, recordings: &[(u8, i64, i64, &[i64])]) {
+    for &(n, start, len, instants) in recordings {
         let event = event(1, usize::from(n), available(n, start, Some(len)));
         catalog.apply(&event, NOW).expect("apply");
         catalog.finish(&scanned(&event, n, start, 1, instants, len), NOW).expect("finish");
     }
-    for asked in [60_000, 60_999, 61_000, 66_000] {
-        let located = catalog.locate(timeline(1), at(asked), NOW).expect("locate");
-        assert_eq!(located.map(|located| located.timestamp), Ok(at(36_900)), "at {asked}");
+}
+
+/// What is shown at all of these instants is the keyframe at another.
+fn check_shown(catalog: &Catalog, asked: &[i64], expected: i64) {
+    for asked in asked {
+        let located = catalog.locate(timeline(1), at(*asked), NOW).expect("locate");
+        assert_eq!(located.map(|located| located.timestamp), Ok(at(expected)), "at {asked}");
     }
 }
 
@@ -179,13 +189,6 @@ fn a_seam_may_begin_at_midnight() {
 fn a_keyframe_is_found_across_midnight() {
     let dir = tempfile::tempdir().expect("dir");
     let catalog = open(&dir);
-    for (n, start, len, instants) in [(1, 28_710, 13_813, &[][..]), (2, 41_048, 17_953, &[]), (3, 60_001, 1, &[0])] {
-        let event = event(1, usize::from(n), available(n, start, Some(len)));
-        catalog.apply(&event, NOW).expect("apply");
-        catalog.finish(&scanned(&event, n, start, 1, instants, len), NOW).expect("finish");
-    }
-    for asked in [28_710, 34_472, 59_001, 60_001] {
-        let located = catalog.locate(timeline(1), at(asked), NOW).expect("locate");
-        assert_eq!(located.map(|located| located.timestamp), Ok(at(60_001)), "at {asked}");
-    }
+    record(&catalog, &[(1, 28_710, 13_813, &[]), (2, 41_048, 17_953, &[]), (3, 60_001, 1, &[0])]);
+    check_shown(&catalog, &[28_710, 34_472, 59_001, 60_001], 60_001);
 }
