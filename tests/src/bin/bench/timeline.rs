@@ -1,6 +1,7 @@
 //! What opening a timeline costs: a day of one camera, all of its pictures over six connections through a cold NGINX; and what
 //! many clients with windows of their own share, for each way of wording and snapping URLs.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::time::Instant;
@@ -154,24 +155,28 @@ async fn sliding(scale: Scale, sheet: &mut Sheet) -> io::Result<()> {
                 let (camera, extra) = (camera.clone(), format!("urls={urls}&snap={snap}"));
                 clients.push(tokio::spawn(async move {
                     let mut dice = Dice::new(n as u64);
-                    let mut got = Got::default();
+                    let (mut got, mut asked) = (Got::default(), HashSet::new());
                     let mut start = DAY + MINUTE_MS + dice.roll(0, 2 * HOUR_MS);
                     for _ in 0..scale.openings {
                         let window = (start, start + DAY_MS);
                         let search = Search::new(&camera, window, DAY_MS / scale.pictures).with(&extra);
                         for target in client.list(&search.target()).await? {
                             got += client.get(&target).await?;
+                            asked.insert(target);
                         }
                         start += dice.roll(0, 10 * MINUTE_MS);
                     }
-                    Ok::<_, io::Error>(got)
+                    Ok::<_, io::Error>((got, asked))
                 }));
             }
-            let mut got = Got::default();
+            let (mut got, mut asked) = (Got::default(), HashSet::new());
             for client in clients {
-                got += client.await.map_err(io::Error::other)??;
+                let (of_one, asked_by_one) = client.await.map_err(io::Error::other)??;
+                got += of_one;
+                asked.extend(asked_by_one);
             }
             sheet.add(&name, "answers", got.answers);
+            sheet.add(&name, "URLs asked for", asked.len() as f64);
             sheet.add(&name, "CPU ms an answer", (cpu() - cpu_before) * 1000.0 / got.answers);
             sheet.add(&name, "answers/s", got.answers / began.elapsed().as_secs_f64());
             sheet.add(&name, "rendered in all", stills.renders().await - renders);
