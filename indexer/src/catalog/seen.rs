@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -153,7 +154,13 @@ impl SeenEvents {
         }
         let known = Arc::new(Known::default());
         let reader = Arc::clone(&known);
-        std::thread::Builder::new().name("seen-events".to_owned()).spawn(move || reader.read(files))?;
+        let read = move || {
+            if catch_unwind(AssertUnwindSafe(|| reader.read(files))).is_err() {
+                // Those who wait for it must not wait for ever, and an event that is taken again changes nothing.
+                let _ = reader.files.set(Mutex::default());
+            }
+        };
+        std::thread::Builder::new().name("seen-events".to_owned()).spawn(read)?;
         Ok(Self { known, dir, unwritten: Mutex::default(), writing: Mutex::default() })
     }
 

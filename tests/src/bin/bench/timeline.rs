@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use e2e::footage::{Recipe, cached};
 use e2e::harness::dice::Dice;
@@ -26,7 +26,10 @@ const MINUTE_MS: i64 = 60_000;
 const CONNECTIONS: usize = 6;
 
 /// Longer than any machine takes to make a day ready.
-const READY_MAX: std::time::Duration = std::time::Duration::from_secs(1800);
+const READY_MAX: Duration = Duration::from_secs(1800);
+
+/// People do not open their timelines all in one moment.
+const BEGIN_WITHIN_MS: i64 = 30_000;
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +73,7 @@ async fn start(file: &Path, camera: &Camera, hours: i64, anchors_s: i64) -> io::
         stills.send(&events).await.expect(202);
     }
     let began = Instant::now();
-    let mut looks = tokio::time::interval(std::time::Duration::from_millis(500));
+    let mut looks = tokio::time::interval(Duration::from_millis(500));
     let anchors = (hours * 3600 / anchors_s) as f64;
     while stills.renders().await < anchors - 1.0 || stills.metrics().await.sum("stills_pipeline_backlog", &[]) > 0.0 {
         looks.tick().await;
@@ -155,6 +158,9 @@ async fn sliding(scale: Scale, sheet: &mut Sheet) -> io::Result<()> {
                 let (camera, extra) = (camera.clone(), format!("urls={urls}&snap={snap}"));
                 clients.push(tokio::spawn(async move {
                     let mut dice = Dice::new(n as u64);
+                    let pause_ms = u64::try_from(dice.roll(0, BEGIN_WITHIN_MS)).unwrap_or(0);
+                    let begin = tokio::time::Instant::now() + Duration::from_millis(pause_ms);
+                    tokio::time::interval_at(begin, Duration::from_secs(1)).tick().await;
                     let (mut got, mut asked) = (Got::default(), HashSet::new());
                     let mut start = DAY + MINUTE_MS + dice.roll(0, 2 * HOUR_MS);
                     for _ in 0..scale.openings {
