@@ -39,15 +39,18 @@ fn main() -> io::Result<()> {
         ["serve", "--quick"] => runtime.block_on(serve::run(&place()?, serve::Rounds::QUICK, None)),
         ["serve", "--only", part] => runtime.block_on(serve::run(&place()?, serve::Rounds::QUICK, Some(part))),
         ["events"] => runtime.block_on(events::run(&place()?)),
-        ["timeline"] => runtime.block_on(timeline::run(&place()?, timeline::Scale::FULL)),
-        ["timeline", "--quick"] => runtime.block_on(timeline::run(&place()?, timeline::Scale::QUICK)),
+        ["timeline"] => runtime.block_on(timeline::run(&place()?, timeline::Scale::FULL, None)),
+        ["timeline", "--quick"] => runtime.block_on(timeline::run(&place()?, timeline::Scale::QUICK, None)),
+        ["timeline", part @ ("day" | "windows")] => {
+            runtime.block_on(timeline::run(&place()?, timeline::Scale::FULL, Some(part)))
+        }
         ["camera"] => runtime.block_on(cameras("300", "15")),
         ["camera", cameras_wanted, minutes] => runtime.block_on(cameras(cameras_wanted, minutes)),
         ["soak"] => runtime.block_on(soak::run(100_000)),
         ["soak", count] => runtime.block_on(soak::run(count.parse().map_err(io::Error::other)?)),
         _ => Err(io::Error::other(
             "usage: bench render [--quick] | lazy | serve [--quick | --only NAME] | events | \
-             timeline [--quick] | camera [CAMERAS MINUTES] | soak [RENDERS]",
+             timeline [--quick | day | windows] | camera [CAMERAS MINUTES] | soak [RENDERS]",
         )),
     }
 }

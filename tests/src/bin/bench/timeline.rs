@@ -49,12 +49,19 @@ impl Scale {
     pub(crate) const QUICK: Self = Self { clients: 40, openings: 6, pictures: 180, anchors_s: 30 };
 }
 
-/// Measures both and publishes them.
-pub(crate) async fn run(place: &Path, scale: Scale) -> io::Result<()> {
-    let mut sheet = Sheet::default();
-    one_day(place, scale, &mut sheet).await?;
-    sliding(scale, &mut sheet).await?;
-    sheet.publish(place, "timeline")
+/// Measures both, and publishes each as soon as it is measured. `only` leaves out the other one: "day" or "windows".
+pub(crate) async fn run(place: &Path, scale: Scale, only: Option<&str>) -> io::Result<()> {
+    if only.is_none_or(|part| part == "day") {
+        let mut sheet = Sheet::default();
+        one_day(place, scale, &mut sheet).await?;
+        sheet.publish(place, "timeline-day")?;
+    }
+    if only.is_none_or(|part| part == "windows") {
+        let mut sheet = Sheet::default();
+        sliding(scale, &mut sheet).await?;
+        sheet.publish(place, "timeline-windows")?;
+    }
+    Ok(())
 }
 
 /// A server with recordings of a minute each from [`DAY`] on, all prerendered.
@@ -154,13 +161,14 @@ async fn sliding(scale: Scale, sheet: &mut Sheet) -> io::Result<()> {
             let cpu_before = cpu();
             let mut clients = Vec::new();
             for n in 0..scale.clients {
-                let mut client = Client::connect(stills.address(), stills.owner()).await?;
+                let (address, owner) = (stills.address(), stills.owner().to_owned());
                 let (camera, extra) = (camera.clone(), format!("urls={urls}&snap={snap}"));
                 clients.push(tokio::spawn(async move {
                     let mut dice = Dice::new(n as u64);
                     let pause_ms = u64::try_from(dice.roll(0, BEGIN_WITHIN_MS)).unwrap_or(0);
                     let begin = tokio::time::Instant::now() + Duration::from_millis(pause_ms);
                     tokio::time::interval_at(begin, Duration::from_secs(1)).tick().await;
+                    let mut client = Client::connect(address, &owner).await?;
                     let (mut got, mut asked) = (Got::default(), HashSet::new());
                     let mut start = DAY + MINUTE_MS + dice.roll(0, 2 * HOUR_MS);
                     for _ in 0..scale.openings {
