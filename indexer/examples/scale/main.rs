@@ -4,6 +4,7 @@
 //! 1. recordings of a minute with a keyframe every two seconds, a thousand cameras side by side (`synth`), are taken as a
 //!    server takes them: journal, catalog, and from time to time upkeep (`store`);
 //! 2. at ten thousand, ten times as many, and so on up to the number told, it is measured (`measure`); the store grows on;
+//!    (`scale look DIR RECORDINGS` does it once more in a store that is there);
 //! 3. a start is measured in a process of its own (`scale open DIR`), after a clean stop and after a `kill -9` of another
 //!    one (`scale fill DIR FROM`), which was taking recordings.
 //!
@@ -42,6 +43,7 @@ fn main() -> Outcome<()> {
     match words[..] {
         ["open", dir] => println!("{}", open(Path::new(dir))?),
         ["fill", dir, from] => fill(Path::new(dir), from.parse()?)?,
+        ["look", dir, count] => println!("{}", looks(&Store::open(Path::new(dir))?, count.parse()?)?),
         [dir] => println!("{}", grow(Path::new(dir), DEFAULT)?),
         [dir, count] => println!("{}", grow(Path::new(dir), count.parse()?)?),
         _ => return Err("usage: scale DIR [RECORDINGS]".into()),
@@ -75,9 +77,7 @@ fn grow(dir: &Path, count: u64) -> Outcome<Value> {
             "recordings_per_second": per_second(n_new, took),
             "events_per_second": per_second(n_new, taking.events),
             "results_per_second": per_second(n_new, taking.results),
-            "search": measure::looks(size, |n| measure::search(&store.catalog, n, false))?,
-            "search_shared_urls": measure::looks(size, |n| measure::search(&store.catalog, n, true))?,
-            "epoch": measure::looks(size, |n| measure::epoch(&store.catalog, n))?,
+            "looks": looks(&store, size)?,
             "resident_bytes": measure::resident()?,
         });
         store.checkpoint()?;
@@ -92,6 +92,15 @@ fn grow(dir: &Path, count: u64) -> Outcome<Value> {
         steps.push(step);
     }
     Ok(json!({ "cameras": synth::CAMERAS, "entries": measure::entries()?, "steps": steps }))
+}
+
+/// How long searches and authorisations wait for the catalog.
+fn looks(store: &Store, count: u64) -> Outcome<Value> {
+    Ok(json!({
+        "search": measure::looks(count, |n| measure::search(&store.catalog, n, false))?,
+        "search_shared_urls": measure::looks(count, |n| measure::search(&store.catalog, n, true))?,
+        "epoch": measure::looks(count, |n| measure::epoch(&store.catalog, n))?,
+    }))
 }
 
 fn per_second(count: u64, took: Duration) -> u128 {

@@ -44,6 +44,12 @@ impl EventOrder {
     pub fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self { time_ns: reader.signed()?, source: reader.text()?.into(), id: reader.text()?.into() })
     }
+
+    /// Steps over an order.
+    pub fn skip(reader: &mut Reader<'_>) -> Result<(), Malformed> {
+        let _ = (reader.signed()?, reader.bytes()?, reader.bytes()?);
+        Ok(())
+    }
 }
 
 /// One accepted event.
@@ -218,6 +224,11 @@ impl Available {
         self.end.and_then(|end| Span::new(self.start, end))
     }
 
+    /// The span it announces, which is its start alone while the end is not known.
+    pub fn announced(&self) -> Option<Span> {
+        announced(self.start, self.end)
+    }
+
     /// Appends all fields.
     pub fn write(&self, w: &mut Writer) {
         w.raw(self.device.as_bytes()).text(self.recording.as_str());
@@ -246,6 +257,21 @@ impl Available {
             credentials_key: r.optional_text()?.map(Into::into),
         })
     }
+
+    /// Steps over all fields. Keeps what [`Self::announced`] says, and when it is to disappear.
+    pub fn skim(r: &mut Reader<'_>) -> Result<(Option<Span>, Option<Timestamp>), Malformed> {
+        let _ = (DeviceId::read(r)?, r.bytes()?);
+        let start = Timestamp::from_ms(r.signed()?);
+        let end = r.optional_signed()?.map(|len| start.plus_ms(len));
+        let _ = (r.bytes()?, r.flag()?);
+        let expires_at = r.optional_signed()?.map(Timestamp::from_ms);
+        let _ = (r.optional_signed()?, r.optional_text()?, r.optional_text()?);
+        Ok((announced(start, end), expires_at))
+    }
+}
+
+fn announced(start: Timestamp, end: Option<Timestamp>) -> Option<Span> {
+    end.and_then(|end| Span::new(start, end)).or(Span::new(start, start))
 }
 
 #[cfg(test)]

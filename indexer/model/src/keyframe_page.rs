@@ -63,10 +63,7 @@ impl KeyframePage {
     /// When the bytes are not such a form.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
-        let version = r.byte()?;
-        if !(1..=VERSION).contains(&version) {
-            return Err(Malformed("keyframe page version"));
-        }
+        let version = read_version(&mut r)?;
         let mut configs = Vec::new();
         for _ in 0..r.unsigned()? {
             configs.push(ConfigId(r.array()?));
@@ -78,6 +75,31 @@ impl KeyframePage {
         r.end()?;
         Ok(Self { configs, keyframes })
     }
+
+    /// The instants of a stored form's keyframes, in order; of version 2 nothing behind them is looked at.
+    ///
+    /// # Errors
+    /// When the bytes are not such a form, as far as they are looked at.
+    pub fn instants(bytes: &[u8]) -> Result<Vec<i64>, Malformed> {
+        let mut r = Reader::new(bytes);
+        if read_version(&mut r)? == 1 {
+            return Ok(Self::decode(bytes)?.keyframes.iter().map(|keyframe| keyframe.at_ms).collect());
+        }
+        for _ in 0..r.unsigned()? {
+            r.array::<{ size_of::<ConfigId>() }>()?;
+        }
+        let count = read_count(&mut r)?;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let at_ms = r.signed()?;
+        Ok(sums(at_ms, &column::read(&mut r, count - 1)?).collect())
+    }
+}
+
+fn read_version(r: &mut Reader<'_>) -> Result<u8, Malformed> {
+    let version = r.byte()?;
+    if (1..=VERSION).contains(&version) { Ok(version) } else { Err(Malformed("keyframe page version")) }
 }
 
 /// Appends at most [`PAGE_LEN_MAX`] keyframes.
@@ -313,6 +335,10 @@ pub(crate) mod tests {
         fn pages_survive(keyframes in prop::collection::vec(any_keyframe(3), 0..=PAGE_LEN_MAX)) {
             let page = KeyframePage { configs: (0..3).map(|n| ConfigId([n; 16])).collect(), keyframes };
             prop_assert_eq!(KeyframePage::decode(&page.encode()), Ok(page.clone()));
+            let instants: Vec<i64> = page.keyframes.iter().map(|keyframe| keyframe.at_ms).collect();
+            for form in [page.encode(), encode_1(&page)] {
+                prop_assert_eq!(KeyframePage::instants(&form), Ok(instants.clone()));
+            }
             prop_assert_eq!(KeyframePage::decode(&encode_1(&page)), Ok(page));
         }
 
@@ -324,9 +350,10 @@ pub(crate) mod tests {
 
         #[test]
         fn garbage_never_panics(bytes: Vec<u8>, at in 0usize..200, flipped: u8, mut seed: u64) {
-            let _ = KeyframePage::decode(&bytes);
+            let _ = (KeyframePage::decode(&bytes), KeyframePage::instants(&bytes));
             for version in [1, 2] {
-                let _ = KeyframePage::decode(&[&[version, 1][..], &[0; 16], &bytes].concat());
+                let form = [&[version, 1][..], &[0; 16], &bytes].concat();
+                let _ = (KeyframePage::decode(&form), KeyframePage::instants(&form));
             }
             let mut bytes = page(minute(&mut seed, None)).encode();
             if let Some(byte) = bytes.get_mut(at) {

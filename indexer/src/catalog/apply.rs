@@ -235,7 +235,7 @@ impl Catalog {
             let mut folded = Vec::new();
             for block in self.blocks_within(timeline, Hour(i32::MIN), Hour(i32::MAX)) {
                 let hour = |member: &Member| member.entry.span.start.hour();
-                folded.extend(block?.members().iter().map(|member| (member.recording.clone(), hour(member))));
+                folded.extend(block?.members().iter().map(|member| (member.entry.recording.clone(), hour(member))));
             }
             Ok(folded)
         })?);

@@ -6,9 +6,9 @@
 
 use std::cell::RefCell;
 
+use bytes::Bytes;
 use stills_model::codec::{Malformed, Reader, Writer};
 use stills_model::id::RecordingId;
-use stills_model::keyframe_index::KeyframePage;
 use stills_model::thumb::MediaId;
 
 use super::row::{Entry, Row};
@@ -22,24 +22,24 @@ const LEVEL: i32 = 3;
 /// One recording of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
-    pub(super) recording: RecordingId,
-    /// The stored form of its row.
-    pub(super) row: Vec<u8>,
-    /// The stored forms of its keyframe pages, in order.
-    pub(super) pages: Vec<Vec<u8>>,
     /// What look-ups by time see of it.
     pub(super) entry: Entry,
+    /// The stored form of its row; shares the block's memory.
+    pub(super) row: Bytes,
+    /// The stored forms of its keyframe pages, in order; they share the block's memory too.
+    pub(super) pages: Vec<Bytes>,
 }
 
 impl Member {
     /// None: the row has no time, so it belongs to no hour.
-    pub(super) fn new(recording: RecordingId, row: &Row, pages: Vec<Vec<u8>>) -> Option<Self> {
-        Some(Self { entry: row.entry(&recording)?, row: row.encode(), pages, recording })
+    pub(super) fn new(recording: &RecordingId, row: &Row, pages: Vec<Vec<u8>>) -> Option<Self> {
+        let pages = pages.into_iter().map(Bytes::from).collect();
+        Some(Self { entry: row.entry(recording)?, row: row.encode().into(), pages })
     }
 
-    /// Its keyframes.
-    pub(super) fn keyframe_pages(&self) -> Result<Vec<KeyframePage>, Malformed> {
-        self.pages.iter().map(|page| KeyframePage::decode(page)).collect()
+    /// Of each of its keyframe pages what `decode` reads.
+    pub(super) fn read_pages<T>(&self, decode: impl Fn(&[u8]) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
+        self.pages.iter().map(|page| decode(page)).collect()
     }
 }
 
@@ -65,7 +65,7 @@ impl Block {
     }
 
     pub(super) fn member(&self, recording: &RecordingId) -> Option<&Member> {
-        self.members.iter().find(|member| member.recording == *recording)
+        self.members.iter().find(|member| member.entry.recording == *recording)
     }
 
     pub(super) fn member_of(&self, media: &MediaId) -> Option<&Member> {
@@ -75,7 +75,7 @@ impl Block {
     /// About how much memory it takes.
     pub(super) fn cost(&self) -> usize {
         let of =
-            |member: &Member| 200 + member.row.len() + member.pages.iter().map(|page| 24 + page.len()).sum::<usize>();
+            |member: &Member| 200 + member.row.len() + member.pages.iter().map(|page| 32 + page.len()).sum::<usize>();
         self.members.iter().map(of).sum()
     }
 
@@ -84,7 +84,7 @@ impl Block {
         let (mut rows, mut pages) = (Writer::new(), Writer::new());
         rows.unsigned(self.members.len() as u64);
         for member in &self.members {
-            rows.text(member.recording.as_str()).bytes(&member.row).unsigned(member.pages.len() as u64);
+            rows.text(member.entry.recording.as_str()).bytes(&member.row).unsigned(member.pages.len() as u64);
             for page in &member.pages {
                 pages.bytes(page);
             }
@@ -105,29 +105,29 @@ impl Block {
         }
         let (rows, pages) = (part(&mut r)?, part(&mut r)?);
         r.end()?;
-        let (mut rows, mut pages) = (Reader::new(&rows), Reader::new(&pages));
+        let (mut r, mut r_pages) = (Reader::new(&rows), Reader::new(&pages));
         let mut members = Vec::new();
-        for _ in 0..rows.unsigned()? {
-            let recording: RecordingId = rows.text()?.parse().map_err(|_| Malformed("recording id"))?;
-            let row = rows.bytes()?;
-            let own = (0..rows.unsigned()?).map(|_| pages.bytes().map(<[u8]>::to_vec)).collect::<Result<_, _>>()?;
-            let member = Member::new(recording, &Row::decode(row)?, own).ok_or(Malformed("row without a time"))?;
-            members.push(member);
+        for _ in 0..r.unsigned()? {
+            let recording = r.text()?.parse().map_err(|_| Malformed("recording id"))?;
+            let row = rows.slice_ref(r.bytes()?);
+            let entry = Row::skim(&row, recording)?.ok_or(Malformed("row without a time"))?;
+            let own = (0..r.unsigned()?).map(|_| Ok(pages.slice_ref(r_pages.bytes()?))).collect::<Result<_, _>>()?;
+            members.push(Member { entry, row, pages: own });
         }
-        rows.end()?;
-        pages.end()?;
+        r.end()?;
+        r_pages.end()?;
         Ok(Self { members })
     }
 }
 
-fn part(r: &mut Reader<'_>) -> Result<Vec<u8>, Malformed> {
+fn part(r: &mut Reader<'_>) -> Result<Bytes, Malformed> {
     let len = r.unsigned()?;
     if len > PART_BYTES_MAX {
         return Err(Malformed("hour block length"));
     }
     let len = usize::try_from(len).map_err(|_| Malformed("hour block length"))?;
     let part = decompress(r.bytes()?, len).map_err(|_| Malformed("hour block"))?;
-    if part.len() == len { Ok(part) } else { Err(Malformed("hour block length")) }
+    if part.len() == len { Ok(part.into()) } else { Err(Malformed("hour block length")) }
 }
 
 /// Undoes a compression; the tables that takes are kept by the thread, for to make them takes longer than to use them.

@@ -149,7 +149,7 @@ impl Catalog {
             let n_before = members.len();
             for recording in recordings {
                 if members.len() < MEMBERS_MAX {
-                    members.extend(self.take_hot(timeline, hour, recording, &mut batch)?);
+                    members.extend(self.take_hot(timeline, hour, &recording, &mut batch)?);
                 }
             }
             if members.len() == n_before {
@@ -175,10 +175,10 @@ impl Catalog {
         &self,
         timeline: &Timeline,
         hour: Hour,
-        recording: RecordingId,
+        recording: &RecordingId,
         batch: &mut Batch,
     ) -> Result<Option<Member>, CatalogError> {
-        let row_key = key::row(timeline, &recording);
+        let row_key = key::row(timeline, recording);
         let Some(raw) = self.tables.get(Table::Timelines, &row_key)? else { return Ok(None) };
         let row = Row::decode(&raw).map_err(malformed)?;
         if folding_hour(&row) != Some(hour) {
@@ -214,7 +214,7 @@ impl Catalog {
         let Some((hour, place, block)) = found else { return Ok(()) };
         let mut batch = Batch::default();
         for member in block.members() {
-            batch.put(&key::row(timeline, &member.recording), &member.row);
+            batch.put(&key::row(timeline, &member.entry.recording), &member.row);
             batch.put(&key::entry_of(timeline, &member.entry), &member.entry.encode());
             for page in &member.pages {
                 let first_at_ms =
@@ -269,7 +269,7 @@ impl Catalog {
 
     fn place(&self, timeline: &Timeline, hour: Hour) -> Result<Option<Place>, CatalogError> {
         let value = self.tables.get(Table::Timelines, &key::hour(timeline, hour))?;
-        value.map(|raw| Pointer::decode(&raw).map(|pointer| pointer.place).map_err(malformed)).transpose()
+        value.map(|raw| Pointer::place_in(&raw).map_err(malformed)).transpose()
     }
 
     /// How often recordings of a timeline have moved, and of those that share its counter.
@@ -353,15 +353,16 @@ impl Catalog {
         member.map(|member| Row::decode(&member.row).map_err(malformed)).transpose()
     }
 
-    /// The keyframes of a folded media; none: it is not folded.
-    pub(super) fn folded_pages(
+    /// Of each keyframe page of a folded media what `decode` reads; none: it is not folded.
+    pub(super) fn folded_pages<T>(
         &self,
         timeline: &Timeline,
         media: &MediaId,
-    ) -> Result<Option<Vec<KeyframePage>>, CatalogError> {
+        decode: impl Fn(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Option<Vec<T>>, CatalogError> {
         let Some(place) = self.place(timeline, media.hour())? else { return Ok(None) };
         let block = self.block(&place)?;
-        block.member_of(media).map(|member| member.keyframe_pages().map_err(malformed)).transpose()
+        block.member_of(media).map(|member| member.read_pages(decode).map_err(malformed)).transpose()
     }
 
     /// The blocks of the hours from `from` to `to`, in order, each read when it is asked for.
@@ -382,19 +383,22 @@ impl Catalog {
     ) -> impl Iterator<Item = Result<Place, CatalogError>> {
         let (first, last) = (key::hour(timeline, from), key::hour(timeline, to));
         let items = self.tables.range(Table::Timelines, &first, &last);
-        items.map(|item| Pointer::decode(&item?.1).map(|pointer| pointer.place).map_err(malformed))
+        items.map(|item| Pointer::place_in(&item?.1).map_err(malformed))
     }
 
-    /// The entries of folded recordings that have a part in `span`.
+    /// The entries of folded recordings that have a part in `span`; `each` block that was read.
     pub(super) fn folded_entries(
         &self,
         timeline: &Timeline,
         span: &Span,
         found: &mut Vec<Entry>,
+        mut each: impl FnMut(Arc<Block>),
     ) -> Result<(), CatalogError> {
         for block in self.blocks_within(timeline, span.start.plus_ms(-HOUR_MS).hour(), span.end.hour()) {
+            let block = block?;
             let has_part = |entry: &&Entry| entry.span.end >= span.start && entry.span.start <= span.end;
-            found.extend(block?.members().iter().map(|member| &member.entry).filter(has_part).cloned());
+            found.extend(block.members().iter().map(|member| &member.entry).filter(has_part).cloned());
+            each(block);
         }
         Ok(())
     }

@@ -32,7 +32,8 @@ pub(super) struct Pointer {
 
 impl Pointer {
     pub(super) fn new(place: Place, block: &Block) -> Self {
-        let mut fingerprints: Vec<_> = block.members().iter().map(|member| fingerprint(&member.recording)).collect();
+        let mut fingerprints: Vec<_> =
+            block.members().iter().map(|member| fingerprint(&member.entry.recording)).collect();
         fingerprints.sort_unstable();
         Self { place, fingerprints }
     }
@@ -47,13 +48,14 @@ impl Pointer {
         w.finish()
     }
 
+    /// Reads of the stored form where the block lies.
+    pub(super) fn place_in(bytes: &[u8]) -> Result<Place, Malformed> {
+        Ok(read_place(bytes)?.0)
+    }
+
     /// Reads the stored form.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut r = Reader::new(bytes);
-        if r.byte()? != VERSION {
-            return Err(Malformed("hour version"));
-        }
-        let place = Place::read(&mut r)?;
+        let (place, mut r) = read_place(bytes)?;
         let (all, rest) = r.bytes()?.as_chunks();
         r.end()?;
         if !rest.is_empty() {
@@ -61,6 +63,15 @@ impl Pointer {
         }
         Ok(Self { place, fingerprints: all.iter().map(|one| Fingerprint::from_be_bytes(*one)).collect() })
     }
+}
+
+/// The place, which comes first, and what is behind it.
+fn read_place(bytes: &[u8]) -> Result<(Place, Reader<'_>), Malformed> {
+    let mut r = Reader::new(bytes);
+    if r.byte()? != VERSION {
+        return Err(Malformed("hour version"));
+    }
+    Ok((Place::read(&mut r)?, r))
 }
 
 /// The folded recordings of a device.
@@ -102,6 +113,7 @@ mod tests {
         let pointer = Pointer { place, fingerprints: vec![1, 77, u32::MAX] };
         let bytes = pointer.encode();
         assert_eq!(Pointer::decode(&bytes), Ok(pointer));
+        assert_eq!(Pointer::place_in(&bytes), Ok(place));
         for cut in 0..bytes.len() {
             assert!(Pointer::decode(&bytes[..cut]).is_err(), "{cut}");
         }

@@ -1,5 +1,6 @@
 //! What exists: coverage of a window, recordings page by page, devices of a user.
 
+use stills_model::codec::Malformed;
 use stills_model::coverage::Coverage;
 use stills_model::id::{RecordingId, Timeline, UserId};
 use stills_model::keyframe::Keyframe;
@@ -132,12 +133,22 @@ impl Catalog {
     /// # Errors
     /// A failing or damaged store.
     pub fn keyframe_pages(&self, timeline: &Timeline, media: &MediaId) -> Result<Vec<KeyframePage>, CatalogError> {
+        self.read_pages(timeline, media, KeyframePage::decode)
+    }
+
+    /// Of each keyframe page of a media, in order, what `decode` reads.
+    pub(super) fn read_pages<T>(
+        &self,
+        timeline: &Timeline,
+        media: &MediaId,
+        decode: impl Fn(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Vec<T>, CatalogError> {
         self.steady(timeline, || {
             let pages = self.tables.prefix(Table::Timelines, &key::pages(timeline, media));
-            let pages: Vec<_> = pages
-                .map(|item| KeyframePage::decode(&item?.1).map_err(malformed))
-                .collect::<Result<_, CatalogError>>()?;
-            Ok(if pages.is_empty() { self.folded_pages(timeline, media)?.unwrap_or_default() } else { pages })
+            let pages: Vec<_> =
+                pages.map(|item| decode(&item?.1).map_err(malformed)).collect::<Result<_, CatalogError>>()?;
+            let folded = || self.folded_pages(timeline, media, &decode);
+            Ok(if pages.is_empty() { folded()?.unwrap_or_default() } else { pages })
         })
     }
 
@@ -153,7 +164,7 @@ impl Catalog {
             if let Some(item) = self.tables.range(Table::Timelines, &from, &to).next_back() {
                 return KeyframePage::decode(&item?.1).map(Some).map_err(malformed);
             }
-            let pages = self.folded_pages(timeline, media)?.unwrap_or_default();
+            let pages = self.folded_pages(timeline, media, KeyframePage::decode)?.unwrap_or_default();
             let begins_before = |page: &KeyframePage| page.keyframes.first().is_some_and(|first| first.at_ms <= at_ms);
             Ok(pages.into_iter().rfind(begins_before))
         })
@@ -166,7 +177,7 @@ impl Catalog {
     pub fn is_media_shown(&self, timeline: &Timeline, media: &MediaId) -> Result<bool, CatalogError> {
         self.steady(timeline, || {
             let first = self.tables.prefix(Table::Timelines, &key::pages(timeline, media)).next();
-            Ok(first.transpose()?.is_some() || self.folded_pages(timeline, media)?.is_some())
+            Ok(first.transpose()?.is_some() || self.folded_pages(timeline, media, |_| Ok(()))?.is_some())
         })
     }
 
@@ -210,12 +221,15 @@ impl Catalog {
         count: usize,
     ) -> Result<Vec<i64>, CatalogError> {
         self.steady(timeline, || {
-            let page = match self.tables.prefix(Table::Timelines, &key::pages(timeline, media)).next() {
-                Some(item) => Some(KeyframePage::decode(&item?.1).map_err(malformed)?),
-                None => self.folded_pages(timeline, media)?.and_then(|pages| pages.into_iter().next()),
+            let mut instants = match self.tables.prefix(Table::Timelines, &key::pages(timeline, media)).next() {
+                Some(item) => KeyframePage::instants(&item?.1).map_err(malformed)?,
+                None => {
+                    let folded = self.folded_pages(timeline, media, KeyframePage::instants)?;
+                    folded.and_then(|pages| pages.into_iter().next()).unwrap_or_default()
+                }
             };
-            let keyframes = page.map(|page| page.keyframes).unwrap_or_default();
-            Ok(keyframes.iter().take(count).map(|keyframe| keyframe.at_ms).collect())
+            instants.truncate(count);
+            Ok(instants)
         })
     }
 

@@ -8,6 +8,7 @@
 //! 5. Candidates without any keyframe: the nearest keyframe of the whole stretch.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
 use std::sync::Arc;
 
 use stills_model::coverage::Coverage;
@@ -18,6 +19,7 @@ use stills_model::keyframe_index::KeyframePage;
 use stills_model::thumb::MediaId;
 use stills_model::time::{Span, Timestamp};
 
+use super::block::Block;
 use super::row::{Entry, State};
 use super::settle::SETTLED_AFTER_MS;
 use super::sled::Table;
@@ -96,10 +98,12 @@ pub struct Locator<'a> {
     longest_ms: i64,
     /// What the entries were read for.
     read: Span,
+    /// Where the keyframes of those that are folded are found.
+    blocks: Vec<Arc<Block>>,
     /// The instants of all keyframes of recordings that were read whole, in order.
     instants: HashMap<MediaId, Vec<i64>>,
-    /// Pages of the others.
-    pages: HashMap<(MediaId, i64), Arc<KeyframePage>>,
+    /// Those in pages of the others, by the first.
+    pages: HashMap<(MediaId, i64), Vec<i64>>,
     now: Timestamp,
 }
 
@@ -117,6 +121,7 @@ impl Catalog {
             entries: Arc::default(),
             longest_ms: 0,
             read: window,
+            blocks: Vec::new(),
             instants: HashMap::new(),
             pages: HashMap::new(),
             now,
@@ -210,8 +215,9 @@ impl Locator<'_> {
     fn read_entries(&mut self, span: Span) -> Result<(), CatalogError> {
         let seam_ms = self.catalog.seam_ms();
         let around = Span { start: span.start.plus_ms(-seam_ms), end: span.end.plus_ms(seam_ms) };
-        let mut entries = self.catalog.entries(&self.timeline, &around)?;
+        let (mut entries, blocks) = self.catalog.entries_and_blocks(&self.timeline, &around)?;
         entries.sort_by(|a, b| a.precedence().cmp(&b.precedence()));
+        self.blocks = blocks;
         self.entries = Arc::new(entries);
         self.longest_ms = self.entries.iter().map(|entry| entry.span.len_ms()).max().unwrap_or(0);
         self.read = span;
@@ -310,7 +316,7 @@ impl Locator<'_> {
         }
         let mut best: Option<i64> = None;
         for (key, value) in around {
-            let here = nearest_of(&self.instants(entry.media, &key, &value)?, target_ms);
+            let here = nearest_of(self.instants_in_page(entry.media, &key, &value)?, target_ms);
             best = [best, here].into_iter().flatten().reduce(|a, b| nearest(target_ms, a, b));
         }
         Ok(best)
@@ -318,24 +324,23 @@ impl Locator<'_> {
 
     /// The same, from all keyframes of the recording.
     fn nearest_of_all(&mut self, media: MediaId, target_ms: i64) -> Result<Option<i64>, CatalogError> {
-        let pages = self.catalog.keyframe_pages(&self.timeline, &media)?;
-        let all: Vec<i64> = pages.iter().flat_map(|page| &page.keyframes).map(|keyframe| keyframe.at_ms).collect();
+        let folded = self.blocks.iter().find_map(|block| block.member_of(&media));
+        let pages = match folded {
+            Some(member) => member.read_pages(KeyframePage::instants).map_err(malformed)?,
+            None => self.catalog.read_pages(&self.timeline, &media, KeyframePage::instants)?,
+        };
+        let all = pages.concat();
         let found = nearest_of(&all, target_ms);
         self.instants.insert(media, all);
         Ok(found)
     }
 
-    fn instants(&mut self, media: MediaId, key: &[u8], value: &[u8]) -> Result<Vec<i64>, CatalogError> {
+    fn instants_in_page(&mut self, media: MediaId, key: &[u8], value: &[u8]) -> Result<&[i64], CatalogError> {
         let first = key.last_chunk::<8>().map_or(0, |raw| i64::from_be_bytes(*raw));
-        let page = match self.pages.get(&(media, first)) {
-            Some(page) => Arc::clone(page),
-            None => {
-                let page = Arc::new(KeyframePage::decode(value).map_err(malformed)?);
-                self.pages.insert((media, first), Arc::clone(&page));
-                page
-            }
-        };
-        Ok(page.keyframes.iter().map(|keyframe| keyframe.at_ms).collect())
+        Ok(match self.pages.entry((media, first)) {
+            MapEntry::Occupied(known) => known.into_mut(),
+            MapEntry::Vacant(new) => new.insert(KeyframePage::instants(value).map_err(malformed)?),
+        })
     }
 
     /// Whether no recording that is expected to follow can bring a nearer keyframe.

@@ -84,7 +84,7 @@ impl Catalog {
             for block in self.blocks_within(timeline, Hour(i32::MIN), before.hour()) {
                 let block = block?;
                 let old = block.members().iter().filter(|member| member.entry.span.end < before);
-                folded.extend(old.map(|member| (member.recording.clone(), member.entry.span.start.hour())));
+                folded.extend(old.map(|member| (member.entry.recording.clone(), member.entry.span.start.hour())));
                 if found.len() + folded.len() >= RETIRED_PER_CALL {
                     break;
                 }

@@ -44,6 +44,19 @@ impl State {
         }
     }
 
+    /// Of a row that has an `available`: whether that was removed, its media is gone, more of it will come (none: it was
+    /// never scanned), and scanning it has failed for good.
+    fn of(removed: bool, gone: bool, growing: Option<bool>, failed: bool) -> Self {
+        match growing {
+            _ if removed => Self::Deleted,
+            _ if gone => Self::Gone,
+            Some(true) => Self::Growing,
+            Some(false) => Self::Indexed,
+            None if failed => Self::Failed,
+            None => Self::Pending,
+        }
+    }
+
     fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
         let byte = r.byte()?;
         Self::ALL.into_iter().find(|state| *state as u8 == byte).ok_or(Malformed("state"))
@@ -93,14 +106,9 @@ pub struct Row {
 impl Row {
     /// The state as callers see it.
     pub fn state(&self) -> State {
-        match (&self.indexed, self.removed || self.latest.is_none()) {
-            (_, true) => State::Deleted,
-            (_, false) if self.gone => State::Gone,
-            (Some(indexed), false) if indexed.growing => State::Growing,
-            (Some(_), false) => State::Indexed,
-            (None, false) if self.fault.is_some() && !self.to_scan => State::Failed,
-            (None, false) => State::Pending,
-        }
+        let growing = self.indexed.as_ref().map(|indexed| indexed.growing);
+        let failed = self.fault.is_some() && !self.to_scan;
+        State::of(self.removed || self.latest.is_none(), self.gone, growing, failed)
     }
 
     /// Whether nothing is known any more: the default, which is not stored.
@@ -135,7 +143,7 @@ impl Row {
     pub fn span(&self) -> Option<Span> {
         match (&self.indexed, &self.latest) {
             (Some(indexed), _) => Some(indexed.span),
-            (None, Some((_, available))) => available.span().or(Span::new(available.start, available.start)),
+            (None, Some((_, available))) => available.announced(),
             (None, None) => None,
         }
     }
@@ -179,20 +187,52 @@ impl Row {
         w.finish()
     }
 
+    /// What [`Row::entry`] says of the row in a stored form; the rest is stepped over.
+    pub fn skim(bytes: &[u8], recording: RecordingId) -> Result<Option<Entry>, Malformed> {
+        let mut r = Reader::new(bytes);
+        read_version(&mut r)?;
+        let latest = if r.flag()? { Some((EventOrder::skip(&mut r)?, Available::skim(&mut r)?)) } else { None };
+        if r.flag()? {
+            EventOrder::skip(&mut r)?;
+        }
+        let removed = r.flag()?;
+        let indexed = if r.flag()? {
+            let (media, span, n_keyframes) = read_indexed(&mut r)?;
+            let growing = r.flag()?;
+            let _ = (r.unsigned()?, r.bytes()?);
+            Some((media, span, n_keyframes, growing))
+        } else {
+            None
+        };
+        let (to_scan, _to_prerender) = (r.flag()?, r.flag()?);
+        let is_faulty = r.flag()?;
+        if is_faulty {
+            Fault::read(&mut r)?;
+        }
+        let (_attempts, gone) = (r.unsigned_32()?, r.flag()?);
+        r.end()?;
+        let (announced, expires_at) = latest.map_or((None, None), |((), times)| times);
+        let Some(span) = indexed.map(|(_, span, ..)| span).or(announced) else { return Ok(None) };
+        let growing = indexed.map(|(.., growing)| growing);
+        Ok(Some(Entry {
+            recording,
+            span,
+            state: State::of(removed || latest.is_none(), gone, growing, is_faulty && !to_scan),
+            media: indexed.map_or(MediaId([0; 12]), |(media, ..)| media),
+            n_keyframes: indexed.map_or(0, |(_, _, n_keyframes, _)| n_keyframes),
+            expires_at,
+        }))
+    }
+
     /// Reads the stored form.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
-        if r.byte()? != VERSION {
-            return Err(Malformed("recording row version"));
-        }
+        read_version(&mut r)?;
         let latest = if r.flag()? { Some((EventOrder::read(&mut r)?, Available::read(&mut r)?)) } else { None };
         let deleted = if r.flag()? { Some(EventOrder::read(&mut r)?) } else { None };
         let removed = r.flag()?;
         let indexed = if r.flag()? {
-            let media = MediaId(r.array()?);
-            let start = Timestamp::from_ms(r.signed()?);
-            let span = Span::new(start, start.plus_ms(r.signed()?)).ok_or(Malformed("span"))?;
-            let n_keyframes = r.unsigned_32()?;
+            let (media, span, n_keyframes) = read_indexed(&mut r)?;
             let (growing, media_len, media_url) = (r.flag()?, r.unsigned()?, r.text()?.into());
             Some(Indexed { media, span, n_keyframes, growing, media_len, media_url })
         } else {
@@ -206,6 +246,18 @@ impl Row {
         r.end()?;
         Ok(row)
     }
+}
+
+fn read_version(r: &mut Reader<'_>) -> Result<(), Malformed> {
+    if r.byte()? == VERSION { Ok(()) } else { Err(Malformed("recording row version")) }
+}
+
+/// The first fields of an [`Indexed`].
+fn read_indexed(r: &mut Reader<'_>) -> Result<(MediaId, Span, u32), Malformed> {
+    let media = MediaId(r.array()?);
+    let start = Timestamp::from_ms(r.signed()?);
+    let span = Span::new(start, start.plus_ms(r.signed()?)).ok_or(Malformed("span"))?;
+    Ok((media, span, r.unsigned_32()?))
 }
 
 /// What a look-up by time needs of a recording.
@@ -266,5 +318,75 @@ impl Entry {
         };
         r.end()?;
         Ok(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use stills_model::fault::FaultKind;
+
+    fn any_available() -> impl Strategy<Value = Available> {
+        let len = prop::option::of(0..100_000i64);
+        let texts = (prop::option::of("[a-z]{0,9}"), prop::option::of("[a-z]{0,9}"));
+        let numbers = (0..i64::MAX / 2, len, prop::option::of(any::<i64>()), prop::option::of(any::<u64>()));
+        (numbers, texts, any::<bool>()).prop_map(
+            |((start, len, expires_at, size), (etag, credentials_key), growing)| {
+                let start = Timestamp::from_ms(start);
+                Available {
+                    device: "627d911f7f58e4f344ca726c".parse().expect("id"),
+                    recording: "r-1".parse().expect("id"),
+                    start,
+                    end: len.map(|len| start.plus_ms(len)),
+                    media_url: "file:///footage/a.mp4".into(),
+                    growing,
+                    expires_at: expires_at.map(Timestamp::from_ms),
+                    size,
+                    etag: etag.map(Into::into),
+                    credentials_key: credentials_key.map(Into::into),
+                }
+            },
+        )
+    }
+
+    fn any_row() -> impl Strategy<Value = Row> {
+        let order = || {
+            let of = |(time_ns, id): (i64, String)| EventOrder { time_ns, source: "/a".into(), id: id.into() };
+            (any::<i64>(), "[a-z]{0,9}").prop_map(of)
+        };
+        let indexed = (any::<[u8; 12]>(), 0..i64::MAX / 2, 0..100_000i64, any::<u32>(), any::<bool>(), any::<u64>());
+        let indexed = indexed.prop_map(|(media, start, len, n_keyframes, growing, media_len)| {
+            let start = Timestamp::from_ms(start);
+            let span = Span { start, end: start.plus_ms(len) };
+            Indexed { media: MediaId(media), span, n_keyframes, growing, media_len, media_url: "file:///b".into() }
+        });
+        let fault = Just(Fault::new(FaultKind::Unsupported, "no codec"));
+        let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<u32>());
+        let latest = prop::option::of((order(), any_available()));
+        let all = (latest, prop::option::of(order()), prop::option::of(indexed), prop::option::of(fault), flags);
+        all.prop_map(|(latest, deleted, indexed, fault, (removed, to_scan, to_prerender, gone, attempts))| Row {
+            latest,
+            deleted,
+            removed,
+            indexed,
+            to_scan,
+            to_prerender,
+            fault,
+            attempts,
+            gone,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn skimming_finds_what_reading_does(row in any_row()) {
+            let (bytes, id) = (row.encode(), "r-2".parse::<RecordingId>().expect("id"));
+            prop_assert_eq!(Row::decode(&bytes), Ok(row.clone()));
+            prop_assert_eq!(Row::skim(&bytes, id.clone()), Ok(row.entry(&id)));
+            for cut in 0..bytes.len() {
+                prop_assert!(Row::skim(&bytes[..cut], id.clone()).is_err(), "{}", cut);
+            }
+        }
     }
 }

@@ -9,12 +9,14 @@
 //! recorder that appends minute after minute leaves the day's cached pictures alone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use stills_model::coverage::{Coverage, Stretch};
 use stills_model::id::{RecordingId, Timeline};
 use stills_model::thumb::MediaId;
 use stills_model::time::{Bucket, Day, Span, Timestamp};
 
+use super::block::Block;
 use super::row::{Entry, Indexed, Row};
 use super::sled::Table;
 use super::tables::Batch;
@@ -283,8 +285,21 @@ impl Catalog {
     pub(super) fn entries(&self, timeline: &Timeline, span: &Span) -> Result<Vec<Entry>, CatalogError> {
         self.steady(timeline, || {
             let mut found = self.entries_in_tables(timeline, span)?;
-            self.folded_entries(timeline, span, &mut found)?;
+            self.folded_entries(timeline, span, &mut found, drop)?;
             Ok(found)
+        })
+    }
+
+    /// The same, and the hour blocks around `span`, which hold the keyframes of those that are folded.
+    pub(super) fn entries_and_blocks(
+        &self,
+        timeline: &Timeline,
+        span: &Span,
+    ) -> Result<(Vec<Entry>, Vec<Arc<Block>>), CatalogError> {
+        self.steady(timeline, || {
+            let (mut found, mut blocks) = (self.entries_in_tables(timeline, span)?, Vec::new());
+            self.folded_entries(timeline, span, &mut found, |block| blocks.push(block))?;
+            Ok((found, blocks))
         })
     }
 

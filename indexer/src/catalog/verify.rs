@@ -109,7 +109,7 @@ impl Catalog {
         let Some(block) = self.steady(&timeline, read)? else { return Ok(true) };
         findings.recordings += block.members().len() as u64;
         for member in block.members() {
-            let pages = member.keyframe_pages();
+            let pages = member.read_pages(KeyframePage::decode);
             let lacks = member.entry.n_keyframes > 0 && member.entry.is_covering() && member.pages.is_empty();
             findings.without_keyframes += u64::from(lacks);
             findings.malformed += u64::from(pages.is_err());
