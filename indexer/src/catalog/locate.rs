@@ -50,9 +50,10 @@ pub struct Located {
     pub timestamp: Timestamp,
     /// The instant that was asked.
     pub asked: Timestamp,
-    /// The answer may change within seconds: the recording grows, or a recording that is expected to follow may
-    /// bring a nearer keyframe.
+    /// The answer is not expected to change: the recording does not grow, and it is not provisional.
     pub is_settled: bool,
+    /// A recording that is announced at the edge of what is recorded, or expected there, may bring a nearer keyframe.
+    pub is_provisional: bool,
     /// Whether asking for the keyframe's own instant gives this keyframe: so unless it lies outside of coverage.
     pub is_own_instant: bool,
     /// When the recording is to disappear.
@@ -162,7 +163,7 @@ impl Locator<'_> {
             return Ok(Err(Missing::NotRecorded));
         };
         let (shown, span) = (entry.span.start.plus_ms(at_ms), stretch.span);
-        Ok(Ok(self.located(asked, entry, at_ms, self.is_settled(asked, shown, &span))))
+        Ok(Ok(self.located(asked, entry, at_ms, self.is_provisional(asked, shown, &span))))
     }
 
     /// Where decoding starts for the frame nearest to `asked`, which lies in the locator's window: in the recording
@@ -178,14 +179,15 @@ impl Locator<'_> {
         let at_or_before = self.catalog.keyframe_up_to(timeline, media, asked.since_ms(entry.span.start))?;
         let first = self.catalog.first_keyframes(timeline, media, 1)?.first().copied();
         let Some(at_ms) = at_or_before.or(first) else { return Ok(Err(Missing::NotRecorded)) };
-        Ok(Ok(self.located(asked, entry, at_ms, true)))
+        Ok(Ok(self.located(asked, entry, at_ms, false)))
     }
 
-    fn located(&self, asked: Timestamp, entry: Entry, at_ms: i64, is_settled: bool) -> Located {
+    fn located(&self, asked: Timestamp, entry: Entry, at_ms: i64, is_provisional: bool) -> Located {
         let timestamp = entry.span.start.plus_ms(at_ms);
         Located {
             timeline: self.timeline,
-            is_settled: is_settled && entry.state != State::Growing,
+            is_settled: !is_provisional && entry.state != State::Growing,
+            is_provisional,
             is_own_instant: entry.span.contains(timestamp),
             recording: entry.recording,
             media: entry.media,
@@ -343,16 +345,21 @@ impl Locator<'_> {
         })
     }
 
-    /// Whether no recording that is expected to follow can bring a nearer keyframe.
-    fn is_settled(&self, asked: Timestamp, shown: Timestamp, stretch: &Span) -> bool {
+    /// Whether a recording that is announced or expected at either edge may bring a nearer keyframe.
+    fn is_provisional(&self, asked: Timestamp, shown: Timestamp, stretch: &Span) -> bool {
         let distance_ms = shown.since_ms(asked).abs();
-        let fresh = |edge: Timestamp| self.now.since_ms(edge) <= SETTLED_AFTER_MS;
         let seam_ms = self.catalog.seam_ms();
+        let is_announced = |edge: Timestamp| {
+            let edge = Span { start: edge, end: edge };
+            let mut near = near(&self.entries, self.longest_ms, &edge, seam_ms).iter();
+            near.any(|entry| entry.state == State::Pending && entry.span.distance_ms(&edge) <= seam_ms)
+        };
+        let fresh = |edge: Timestamp| self.now.since_ms(edge) <= SETTLED_AFTER_MS || is_announced(edge);
         let to_end_ms = (stretch.end.since_ms(asked) - seam_ms).max(0);
         let to_start_ms = (asked.since_ms(stretch.start) - seam_ms).max(0);
-        let from_end = fresh(stretch.end) && to_end_ms <= distance_ms && distance_ms > 0;
-        let from_start = fresh(stretch.start) && to_start_ms < distance_ms;
-        !from_end && !from_start
+        let from_end = to_end_ms <= distance_ms && distance_ms > 0 && fresh(stretch.end);
+        let from_start = to_start_ms < distance_ms && fresh(stretch.start);
+        from_end || from_start
     }
 
     /// What to say of an instant that is not covered.

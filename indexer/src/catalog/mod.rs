@@ -53,6 +53,7 @@ pub use fold::{FoldCursor, Folded};
 pub use list::{Device, Listed, RecordingsPage};
 pub use locate::{Located, Locator, Missing};
 pub use retire::RetireCursor;
+pub(crate) use settle::SETTLED_AFTER_MS;
 pub use sled::{Ladder, Opened, StoreError as CatalogError};
 pub use verify::{CatalogFindings, RowCursor, SetAside};
 

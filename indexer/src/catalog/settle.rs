@@ -24,7 +24,7 @@ use super::{Catalog, CatalogError, key, malformed};
 
 /// How long after the end of coverage a following recording is expected: pictures near such an edge get a short
 /// age, later arrivals raise the epoch (ours).
-pub(super) const SETTLED_AFTER_MS: i64 = 600_000;
+pub(crate) const SETTLED_AFTER_MS: i64 = 600_000;
 
 /// One row before and after.
 #[derive(Debug)]

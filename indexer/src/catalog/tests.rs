@@ -432,7 +432,15 @@ fn pictures_near_the_end_are_settled_only_when_nothing_more_is_expected() {
     };
     assert!(is_settled(4000, at(11_000)));
     assert!(!is_settled(9900, at(11_000)));
-    assert!(is_settled(9900, at(10_000 + 3_600_000)));
+    let later = at(10_000 + 3_600_000);
+    assert!(is_settled(9900, later));
+    // What is announced there may bring a nearer one, and has done so once it is indexed.
+    let next = event(2, 2, available(2, 10_000, Some(20_000)));
+    catalog.apply(&next, NOW).expect("apply");
+    assert!(!is_settled(9900, later));
+    assert!(is_settled(4000, later));
+    finish(&catalog, &next, 2, 9000);
+    assert!(is_settled(9900, later));
 }
 
 #[test]

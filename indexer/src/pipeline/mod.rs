@@ -3,13 +3,15 @@
 //! 1. [`Pipeline::submit`]: events are made durable in the journal, then applied to the catalog, then acknowledged;
 //! 2. what has to be scanned is queued ([`queue`]): scans before renders, live before backfill;
 //! 3. a scan finds the keyframes ([`scan`]); the result goes to the journal, then to the catalog as one batch;
-//! 4. the anchors are rendered ([`prerender`]) through the read path, and the recording is done.
+//! 4. the anchors are rendered ([`prerender`]) through the read path, and the recording is done; those at an edge where a
+//!    recording is about to follow are held back ([`held`]).
 //!
 //! Beside it: [`upkeep`] from time to time, [`retention`] by age and of journal entries.
 //!
 //! Every step can be done again: after a crash the journal is replayed ([`replay`]) and the catalog's pending
 //! recordings go on where they were. A recording that keeps failing waits for its own turn and holds up nothing.
 
+mod held;
 mod prerender;
 mod queue;
 mod replay;
@@ -43,6 +45,7 @@ use crate::source::Source;
 use crate::threads::{CallError, Threads};
 use crate::thumbs::{ThumbError, Thumbs};
 
+use held::Held;
 use queue::{Job, Queue, Urgency};
 use retention::Retention;
 
@@ -195,6 +198,8 @@ struct Inner {
     parts: Parts,
     config: PipelineConfig,
     queue: Queue,
+    /// Anchors that may turn out to be another keyframe's. Memory only: after a restart they are rendered when asked for.
+    held: Held,
     /// Where scans of growing media can go on. Memory only: after a restart such a media is scanned from its start.
     resumes: moka::sync::Cache<Place, Arc<[u8]>>,
     retention: Retention,
@@ -210,10 +215,11 @@ impl Pipeline {
     pub fn new(parts: Parts, config: PipelineConfig) -> Self {
         let retention = Retention::new(config.retention_days, parts.clock.clone());
         retention::own_entries(&parts.journal, &parts.catalog, &retention);
-        let (queue, in_between, retention_changed) = (Queue::default(), RwLock::default(), Notify::new());
+        let (queue, held) = (Queue::default(), Held::default());
+        let (in_between, retention_changed) = (RwLock::default(), Notify::new());
         let weigh = |_: &Place, resume: &Arc<[u8]>| u32::try_from(resume.len()).unwrap_or(u32::MAX);
         let resumes = moka::sync::Cache::builder().max_capacity(RESUMES_BYTES_MAX).weigher(weigh).build();
-        Self(Arc::new(Inner { parts, config, queue, resumes, retention, retention_changed, in_between }))
+        Self(Arc::new(Inner { parts, config, queue, held, resumes, retention, retention_changed, in_between }))
     }
 
     /// Replays what the catalog has not seen, and queues what is left to do: at the start, and after the catalog was
@@ -361,6 +367,7 @@ impl Pipeline {
             Job::Prerender { timeline, recording, n_done } => {
                 self.prerender_turn(job, timeline, recording, *n_done).await;
             }
+            Job::Anchors { timeline, instants } => self.render_held(*timeline, instants).await,
             Job::Listed { timeline, rendition, instants } => self.render_listed(*timeline, *rendition, instants).await,
         }
     }

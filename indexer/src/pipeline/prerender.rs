@@ -13,9 +13,9 @@ use stills_model::rendition::Rendition;
 use stills_model::thumb::MediaId;
 use stills_model::time::{Span, Timestamp};
 
-use super::queue::{Job, Queue};
+use super::queue::{Job, Queue, Urgency};
 use super::{Anchors, Pipeline};
-use crate::catalog::Located;
+use crate::catalog::{Located, SETTLED_AFTER_MS};
 use crate::config::pictures::PrerenderPolicy;
 use crate::thumbs::ThumbError;
 
@@ -24,6 +24,16 @@ const BUSY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Instants in one turn: about a second of decoding, so that a recording of a whole day never holds up a scan.
 const INSTANTS_PER_TURN: usize = 40;
+
+/// What becomes of an anchor whose answer is provisional: that a recording which follows within the minute has a nearer
+/// keyframe is what mostly happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Edge {
+    /// It waits until nothing is expected to follow any more, and is rendered then if no other keyframe is.
+    HeldBack,
+    /// It is rendered.
+    Rendered,
+}
 
 /// What a turn has left to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +74,7 @@ impl Pipeline {
         let turn = instants.get(n_done..).unwrap_or_default();
         let turn = &turn[..turn.len().min(INSTANTS_PER_TURN)];
         let renditions = &self.0.config.prerender.renditions;
-        let rendered = self.prerender_instants(timeline, turn, renditions).await;
+        let rendered = self.prerender_instants(timeline, turn, renditions, Edge::HeldBack).await;
         if let Err(ThumbError::Busy) = rendered {
             let job = Job::Prerender { timeline, recording: recording.clone(), n_done };
             Queue::push_later(Arc::clone(&self.0), BUSY_PAUSE, job);
@@ -88,7 +98,7 @@ impl Pipeline {
     /// Renders a turn's worth of a listed window, and queues the rest.
     pub(super) async fn render_listed(&self, timeline: Timeline, rendition: Rendition, instants: &[Timestamp]) {
         let (turn, rest) = instants.split_at(instants.len().min(INSTANTS_PER_TURN));
-        if let Err(error) = self.prerender_instants(timeline, turn, &[rendition]).await {
+        if let Err(error) = self.prerender_instants(timeline, turn, &[rendition], Edge::Rendered).await {
             return tracing::debug!(%error, "a listed window is not wholly rendered");
         }
         if !rest.is_empty() {
@@ -96,12 +106,29 @@ impl Pipeline {
         }
     }
 
-    /// Makes sure that the keyframes which answer for these instants, in order, are stored in all renditions.
-    pub(super) async fn prerender_instants(
+    /// Queues the anchors that were held back for long enough.
+    pub(super) fn queue_held(&self) {
+        for (timeline, instants) in self.0.held.take_due(self.0.parts.clock.now()) {
+            self.0.queue.push(Urgency::Backfill, Job::Anchors { timeline, instants });
+        }
+    }
+
+    /// Renders anchors that were held back, by whatever keyframe answers for them now.
+    pub(super) async fn render_held(&self, timeline: Timeline, instants: &[Timestamp]) {
+        let renditions = &self.0.config.prerender.renditions;
+        if let Err(error) = self.prerender_instants(timeline, instants, renditions, Edge::Rendered).await {
+            tracing::debug!(%error, "anchors that were held back are not rendered");
+        }
+    }
+
+    /// Makes sure that the keyframes which answer for these instants, in order, are stored in all renditions; of those whose
+    /// answer is provisional what `edge` says.
+    async fn prerender_instants(
         &self,
         timeline: Timeline,
         instants: &[Timestamp],
         renditions: &[Rendition],
+        edge: Edge,
     ) -> Result<(), ThumbError> {
         if renditions.is_empty() {
             return Ok(());
@@ -109,9 +136,17 @@ impl Pipeline {
         let (Some(first), Some(last)) = (instants.first(), instants.last()) else { return Ok(()) };
         let window = Span { start: *first, end: *last };
         let located = self.0.parts.thumbs.locate_all(timeline, window, instants.to_vec()).await?;
+        let mut located: Vec<Located> = located.into_iter().flatten().collect();
+        if edge == Edge::HeldBack {
+            let provisional: Vec<_> = located.iter().filter(|it| it.is_provisional).map(|it| it.asked).collect();
+            let due = self.0.parts.clock.now().plus_ms(SETTLED_AFTER_MS);
+            if self.0.held.hold(due, timeline, provisional) {
+                located.retain(|located| !located.is_provisional);
+            }
+        }
         // One keyframe may answer for several instants.
         let distinct: BTreeMap<(MediaId, i64), Located> =
-            located.into_iter().flatten().map(|located| ((located.media, located.at_ms), located)).collect();
+            located.into_iter().map(|located| ((located.media, located.at_ms), located)).collect();
         // Most of a page that is listed again is stored: one look for all of them.
         let missing = self.0.parts.thumbs.not_stored(distinct.into_values().collect(), renditions).await?;
         let told = |fault: Fault| match fault.kind {

@@ -37,6 +37,13 @@ pub(super) enum Job {
         /// How many of its anchors earlier turns have done.
         n_done: usize,
     },
+    /// Render anchors that were held back.
+    Anchors {
+        /// Whose camera.
+        timeline: Timeline,
+        /// For which instants, in order.
+        instants: Arc<[Timestamp]>,
+    },
     /// Render pictures that a search has listed.
     Listed {
         /// Whose camera.
@@ -51,9 +58,10 @@ pub(super) enum Job {
 impl Job {
     fn user(&self) -> UserId {
         match self {
-            Self::Scan { timeline, .. } | Self::Prerender { timeline, .. } | Self::Listed { timeline, .. } => {
-                timeline.user
-            }
+            Self::Scan { timeline, .. }
+            | Self::Prerender { timeline, .. }
+            | Self::Anchors { timeline, .. }
+            | Self::Listed { timeline, .. } => timeline.user,
         }
     }
 
@@ -62,8 +70,8 @@ impl Job {
         match (self, urgency) {
             (Self::Scan { .. }, Urgency::Live) => 0,
             (Self::Scan { .. }, Urgency::Backfill) => 1,
-            (Self::Prerender { .. }, Urgency::Live) => 2,
-            (Self::Prerender { .. }, Urgency::Backfill) => 3,
+            (Self::Prerender { .. } | Self::Anchors { .. }, Urgency::Live) => 2,
+            (Self::Prerender { .. } | Self::Anchors { .. }, Urgency::Backfill) => 3,
             (Self::Listed { .. }, _) => LISTED,
         }
     }
@@ -236,7 +244,7 @@ mod tests {
     fn prerender(user: u8, n: u32) -> Job {
         match scan(user, n) {
             Job::Scan { timeline, recording } => Job::Prerender { timeline, recording, n_done: 0 },
-            Job::Prerender { .. } | Job::Listed { .. } => unreachable!("a scan"),
+            _ => unreachable!("a scan"),
         }
     }
 

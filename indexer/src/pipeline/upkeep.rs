@@ -1,4 +1,4 @@
-//! What the pipeline does from time to time: expiry, room in the disk cache, removal that a crash interrupted, checkpoints, silent and lost media.
+//! What the pipeline does from time to time: expiry, anchors that were held back, room in the disk cache, removal that a crash interrupted, checkpoints, silent and lost media.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,7 @@ impl Pipeline {
         tasks.spawn(async move {
             loop {
                 pipeline.expire().await;
+                pipeline.queue_held();
                 pipeline.0.parts.thumbs.make_room().await;
                 tokio::time::sleep(EXPIRE_EVERY).await;
             }

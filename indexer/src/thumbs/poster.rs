@@ -195,6 +195,7 @@ fn first(
         timestamp,
         asked: timestamp,
         is_settled: !indexed.growing,
+        is_provisional: false,
         is_own_instant: indexed.span.contains(timestamp),
         expires_at: row.expires_at(),
     })

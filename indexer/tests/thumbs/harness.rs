@@ -37,35 +37,41 @@ pub(crate) fn id(n: i64) -> RecordingId {
 /// An engine and where its media lies.
 pub(crate) struct Site {
     pub(crate) engine: Engine,
+    clock: Clock,
     dir: TempDir,
 }
 
 impl Site {
     /// With `decoders` in its section of the configuration; nothing is prerendered.
     pub(crate) async fn start(decoders: &str) -> Self {
+        Self::start_at(Clock::system(), decoders, "interval = \"off\"").await
+    }
+
+    /// At some time, with `decoders` and `prerender` in these sections of the configuration.
+    pub(crate) async fn start_at(clock: Clock, decoders: &str, prerender: &str) -> Self {
         let dir = tempfile::tempdir().expect("dir");
         let (path, data, media) = (dir.path().join("stills.toml"), dir.path().join("data"), dir.path().join("media"));
         std::fs::create_dir_all(media.join(TIMELINE.user.to_string())).expect("dirs");
         let program = decoder();
         let toml = format!(
-            "[data]\ndir = {data:?}\n[decoders]\nprogram = {program:?}\n{decoders}\n[prerender]\ninterval = \"off\"\n\
+            "[data]\ndir = {data:?}\n[decoders]\nprogram = {program:?}\n{decoders}\n[prerender]\n{prerender}\n\
              [media]\nroots = [\"{}/{{user_id}}\"]\n",
             media.display()
         );
         std::fs::write(&path, toml).expect("file");
         let config = Config::load(Program::Indexer, Some(&path), []).expect("configuration");
-        let engine = Engine::start(&config, Clock::system(), "test").await.expect("engine");
-        Self { engine, dir }
+        let engine = Engine::start(&config, clock.clone(), "test").await.expect("engine");
+        Self { engine, clock, dir }
     }
 
     /// Stops it, does something to its data directory, and starts it again.
     pub(crate) async fn stopped(self, change: impl FnOnce(&Path)) -> Self {
-        let Self { engine, dir } = self;
+        let Self { engine, clock, dir } = self;
         engine.stop().await;
         change(&dir.path().join("data"));
         let config = Config::load(Program::Indexer, Some(&dir.path().join("stills.toml")), []).expect("configuration");
-        let engine = Engine::start(&config, Clock::system(), "test").await.expect("engine");
-        Self { engine, dir }
+        let engine = Engine::start(&config, clock.clone(), "test").await.expect("engine");
+        Self { engine, clock, dir }
     }
 
     /// Where a recording's media lies.

@@ -3,6 +3,7 @@
 //!
 //! The decoder program is looked for beside the tests' own directory, so the workspace is built before the tests run.
 
+mod ahead;
 mod earlier;
 mod exact;
 mod fallback;

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use e2e::harness::event::available;
 use e2e::harness::media_server::{MediaServer, Object};
@@ -71,9 +71,12 @@ async fn bursts(file: &Path, scale: Scale, sheet: &mut Sheet) -> io::Result<Used
     let (mut listed, mut ready) = (Vec::new(), Vec::new());
     let cpu_before = procfs::cpu(origin);
     let mut cuts = tokio::time::interval(Duration::from_secs(60));
+    // The minute that has just ended: what follows on footage of long ago is not the same as what follows on live footage.
+    let first = now_ms()?.div_euclid(MINUTE_MS) * MINUTE_MS - MINUTE_MS;
     for minute in 0..scale.minutes {
         cuts.tick().await;
-        burst(&stills, file, &cameras, minute, (&mut listed, &mut ready)).await?;
+        let start = first + i64::try_from(minute).unwrap_or(0) * MINUTE_MS;
+        burst(&stills, file, &cameras, start, (&mut listed, &mut ready)).await?;
         eprintln!("camera: minute {} of {}", minute + 1, scale.minutes);
     }
     let n = (scale.cameras * scale.minutes) as f64;
@@ -87,6 +90,8 @@ async fn bursts(file: &Path, scale: Scale, sheet: &mut Sheet) -> io::Result<Used
     {
         sheet.add(name, "MB a camera-day", bytes * MINUTES_A_DAY / 1e6);
     }
+    let renders = metrics.sum("stills_renders_total", &[("outcome", "ok")]);
+    sheet.add("renders", "a camera-minute", renders / n);
     let syncs = metrics.sum("stills_journal_syncs_total", &[]);
     sheet.add("fdatasync of events", "a camera-day", syncs / n * MINUTES_A_DAY);
     let cores = std::thread::available_parallelism()?.get();
@@ -102,16 +107,20 @@ async fn bursts(file: &Path, scale: Scale, sheet: &mut Sheet) -> io::Result<Used
     Ok(Used { cpu_s, thumb_bytes })
 }
 
+fn now_ms() -> io::Result<i64> {
+    let since = SystemTime::UNIX_EPOCH.elapsed().map_err(io::Error::other)?;
+    i64::try_from(since.as_millis()).map_err(io::Error::other)
+}
+
 /// One minute: all events at once; notes in seconds when each recording was listed and had its thumbs. All were announced in
 /// the same moment, so how many are done by when tells how long each took.
 async fn burst(
     stills: &Stills,
     file: &Path,
     cameras: &[Camera],
-    minute: usize,
+    start: i64,
     (listed, ready): (&mut Vec<f64>, &mut Vec<f64>),
 ) -> io::Result<()> {
-    let start = START + i64::try_from(minute).unwrap_or(0) * MINUTE_MS;
     let (id, span) = (format!("r{start}"), (start, start + MINUTE_MS));
     let mut events = Vec::new();
     for camera in cameras {
