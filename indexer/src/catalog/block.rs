@@ -10,6 +10,7 @@ use bytes::Bytes;
 use stills_model::codec::{Malformed, Reader, Writer};
 use stills_model::id::RecordingId;
 use stills_model::thumb::MediaId;
+use stills_model::time::Hour;
 
 use super::row::{Entry, Row};
 
@@ -60,6 +61,11 @@ impl Block {
         &self.members
     }
 
+    /// In which all of its recordings start.
+    pub(super) fn hour(&self) -> Option<Hour> {
+        self.members.first().map(|member| member.entry.span.start.hour())
+    }
+
     pub(super) fn into_members(self) -> Vec<Member> {
         self.members
     }
@@ -75,7 +81,7 @@ impl Block {
     /// About how much memory it takes.
     pub(super) fn cost(&self) -> usize {
         let of =
-            |member: &Member| 200 + member.row.len() + member.pages.iter().map(|page| 32 + page.len()).sum::<usize>();
+            |member: &Member| 350 + member.row.len() + member.pages.iter().map(|page| 32 + page.len()).sum::<usize>();
         self.members.iter().map(of).sum()
     }
 

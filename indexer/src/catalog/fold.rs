@@ -267,7 +267,7 @@ impl Catalog {
         }
     }
 
-    fn place(&self, timeline: &Timeline, hour: Hour) -> Result<Option<Place>, CatalogError> {
+    pub(super) fn place(&self, timeline: &Timeline, hour: Hour) -> Result<Option<Place>, CatalogError> {
         let value = self.tables.get(Table::Timelines, &key::hour(timeline, hour))?;
         value.map(|raw| Pointer::place_in(&raw).map_err(malformed)).transpose()
     }

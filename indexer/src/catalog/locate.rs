@@ -50,9 +50,10 @@ pub struct Located {
     pub timestamp: Timestamp,
     /// The instant that was asked.
     pub asked: Timestamp,
-    /// The answer is not expected to change: the recording does not grow, and it is not provisional.
+    /// The answer is not expected to change: the recording does not grow, and none that is announced or expected at an edge
+    /// of what is recorded, which may overlap it by a seam, can bring a nearer keyframe.
     pub is_settled: bool,
-    /// A recording that is announced at the edge of what is recorded, or expected there, may bring a nearer keyframe.
+    /// A recording that is announced or expected to follow right behind may bring a nearer keyframe.
     pub is_provisional: bool,
     /// Whether asking for the keyframe's own instant gives this keyframe: so unless it lies outside of coverage.
     pub is_own_instant: bool,
@@ -163,7 +164,8 @@ impl Locator<'_> {
             return Ok(Err(Missing::NotRecorded));
         };
         let (shown, span) = (entry.span.start.plus_ms(at_ms), stretch.span);
-        Ok(Ok(self.located(asked, entry, at_ms, self.is_provisional(asked, shown, &span))))
+        let (is_steady, is_provisional) = self.outlook(asked, shown, &span);
+        Ok(Ok(Located { is_provisional, ..self.located(asked, entry, at_ms, is_steady) }))
     }
 
     /// Where decoding starts for the frame nearest to `asked`, which lies in the locator's window: in the recording
@@ -179,15 +181,15 @@ impl Locator<'_> {
         let at_or_before = self.catalog.keyframe_up_to(timeline, media, asked.since_ms(entry.span.start))?;
         let first = self.catalog.first_keyframes(timeline, media, 1)?.first().copied();
         let Some(at_ms) = at_or_before.or(first) else { return Ok(Err(Missing::NotRecorded)) };
-        Ok(Ok(self.located(asked, entry, at_ms, false)))
+        Ok(Ok(self.located(asked, entry, at_ms, true)))
     }
 
-    fn located(&self, asked: Timestamp, entry: Entry, at_ms: i64, is_provisional: bool) -> Located {
+    fn located(&self, asked: Timestamp, entry: Entry, at_ms: i64, is_steady: bool) -> Located {
         let timestamp = entry.span.start.plus_ms(at_ms);
         Located {
             timeline: self.timeline,
-            is_settled: !is_provisional && entry.state != State::Growing,
-            is_provisional,
+            is_settled: is_steady && entry.state != State::Growing,
+            is_provisional: false,
             is_own_instant: entry.span.contains(timestamp),
             recording: entry.recording,
             media: entry.media,
@@ -326,7 +328,8 @@ impl Locator<'_> {
 
     /// The same, from all keyframes of the recording.
     fn nearest_of_all(&mut self, media: MediaId, target_ms: i64) -> Result<Option<i64>, CatalogError> {
-        let folded = self.blocks.iter().find_map(|block| block.member_of(&media));
+        let folded = self.blocks.iter().filter(|block| block.hour() == Some(media.hour()));
+        let folded = folded.map(|block| block.member_of(&media)).find_map(|member| member);
         let pages = match folded {
             Some(member) => member.read_pages(KeyframePage::instants).map_err(malformed)?,
             None => self.catalog.read_pages(&self.timeline, &media, KeyframePage::instants)?,
@@ -345,8 +348,9 @@ impl Locator<'_> {
         })
     }
 
-    /// Whether a recording that is announced or expected at either edge may bring a nearer keyframe.
-    fn is_provisional(&self, asked: Timestamp, shown: Timestamp, stretch: &Span) -> bool {
+    /// Whether no recording that is announced or expected at an edge can bring a nearer keyframe, though it overlap by a
+    /// seam; and whether one that follows right behind can.
+    fn outlook(&self, asked: Timestamp, shown: Timestamp, stretch: &Span) -> (bool, bool) {
         let distance_ms = shown.since_ms(asked).abs();
         let seam_ms = self.catalog.seam_ms();
         let is_announced = |edge: Timestamp| {
@@ -355,11 +359,11 @@ impl Locator<'_> {
             near.any(|entry| entry.state == State::Pending && entry.span.distance_ms(&edge) <= seam_ms)
         };
         let fresh = |edge: Timestamp| self.now.since_ms(edge) <= SETTLED_AFTER_MS || is_announced(edge);
-        let to_end_ms = (stretch.end.since_ms(asked) - seam_ms).max(0);
-        let to_start_ms = (asked.since_ms(stretch.start) - seam_ms).max(0);
-        let from_end = to_end_ms <= distance_ms && distance_ms > 0 && fresh(stretch.end);
-        let from_start = to_start_ms < distance_ms && fresh(stretch.start);
-        from_end || from_start
+        let (to_end_ms, to_start_ms) = (stretch.end.since_ms(asked), asked.since_ms(stretch.start));
+        let reaches = |to_edge_ms: i64| (to_edge_ms - seam_ms).max(0);
+        let from_end = reaches(to_end_ms) <= distance_ms && distance_ms > 0 && fresh(stretch.end);
+        let from_start = reaches(to_start_ms) < distance_ms && fresh(stretch.start);
+        (!from_end && !from_start, from_end && to_end_ms <= distance_ms)
     }
 
     /// What to say of an instant that is not covered.

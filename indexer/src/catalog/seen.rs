@@ -96,7 +96,15 @@ impl Known {
         self.files.wait().lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self, files: Vec<(Hour, File)>) {
+    /// Takes the files that `read` gives, and lets go of all who wait for them. Where it panics they wait no longer
+    /// either, and there are none: an event that is taken again changes nothing.
+    fn fill(&self, read: impl FnOnce() -> BTreeMap<Hour, HourFile>) {
+        let open = catch_unwind(AssertUnwindSafe(read)).unwrap_or_default();
+        // Filled by one thread, once.
+        let _ = self.files.set(Mutex::new(open));
+    }
+
+    fn read(&self, files: Vec<(Hour, File)>) -> BTreeMap<Hour, HourFile> {
         let mut open = BTreeMap::new();
         for (hour, file) in files {
             match self.read_file(&file) {
@@ -104,8 +112,7 @@ impl Known {
                 Err(error) => tracing::warn!(%error, hour = hour.0, "events taken in an hour could not be read"),
             }
         }
-        // Set by this thread alone.
-        let _ = self.files.set(Mutex::new(open));
+        open
     }
 
     /// Takes what a file holds; returns where its last whole group ends.
@@ -154,12 +161,7 @@ impl SeenEvents {
         }
         let known = Arc::new(Known::default());
         let reader = Arc::clone(&known);
-        let read = move || {
-            if catch_unwind(AssertUnwindSafe(|| reader.read(files))).is_err() {
-                // Those who wait for it must not wait for ever, and an event that is taken again changes nothing.
-                let _ = reader.files.set(Mutex::default());
-            }
-        };
+        let read = move || reader.fill(|| reader.read(files));
         std::thread::Builder::new().name("seen-events".to_owned()).spawn(read)?;
         Ok(Self { known, dir, unwritten: Mutex::default(), writing: Mutex::default() })
     }
@@ -300,6 +302,13 @@ mod tests {
 
     fn id(n: u8) -> Identity {
         [n; 12]
+    }
+
+    #[test]
+    fn a_reader_that_panics_holds_up_nobody() {
+        let known = Known::default();
+        known.fill(|| panic!("on purpose"));
+        assert!(known.files().is_empty());
     }
 
     fn known(seen: &SeenEvents, now: Timestamp) -> Vec<u8> {

@@ -109,10 +109,10 @@ impl Catalog {
         let Some(block) = self.steady(&timeline, read)? else { return Ok(true) };
         findings.recordings += block.members().len() as u64;
         for member in block.members() {
-            let pages = member.read_pages(KeyframePage::decode);
+            let is_read = Row::decode(&member.row).is_ok() && member.read_pages(KeyframePage::decode).is_ok();
             let lacks = member.entry.n_keyframes > 0 && member.entry.is_covering() && member.pages.is_empty();
             findings.without_keyframes += u64::from(lacks);
-            findings.malformed += u64::from(pages.is_err());
+            findings.malformed += u64::from(!is_read);
         }
         Ok(pointer == Pointer::new(place, &block))
     }

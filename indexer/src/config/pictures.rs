@@ -64,8 +64,7 @@ impl Prerender {
         let default = PrerenderInterval::Every(Duration::from_secs(10));
         let interval_doc = "Which keyframes are rendered ahead: one per 1s to 1d, `every-keyframe`, or `off`.";
         let renditions_doc = "The sizes that are rendered ahead, 1 to 640 by 1 to 480.";
-        let policy_doc =
-            "When: `all` as soon as it is indexed, `viewed` when a search lists it, `none` when it is asked for.";
+        let policy_doc = "When: `all` as soon as it is indexed (an edge where a recording may follow 10 min later), `viewed` when a search lists it, `none` when it is asked for.";
         let users_doc = "User id to the policy for that user, where it differs.";
         let named: BTreeMap<String, PrerenderPolicy> = prerender.map("users", users_doc);
         let mut users = BTreeMap::new();

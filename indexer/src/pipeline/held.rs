@@ -1,7 +1,7 @@
 //! Anchors at the edge of what is recorded, held back until the recording that follows has had time to come. Without that
 //! every recording of a minute would render one picture more than is ever asked for.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stills_model::id::Timeline;
@@ -13,29 +13,45 @@ const HELD_MAX: usize = 50_000;
 /// Instants of one timeline.
 type Anchors = (Timeline, Arc<[Timestamp]>);
 
-/// What is held back, in the order of its coming.
+/// What is held back.
 #[derive(Debug, Default)]
-pub(super) struct Held(Mutex<VecDeque<(Timestamp, Anchors)>>);
+pub(super) struct Held(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// In the order of its coming.
+    due: VecDeque<(Timestamp, Anchors)>,
+    all: HashSet<Anchors>,
+}
 
 impl Held {
-    /// Holds the instants back until `due`. False: there is no room.
+    /// Holds the instants back until `due`, or until they are due already. False: there is no room.
     pub(super) fn hold(&self, due: Timestamp, timeline: Timeline, instants: Vec<Timestamp>) -> bool {
         if instants.is_empty() {
             return true;
         }
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_room = held.len() < HELD_MAX;
+        let anchors: Anchors = (timeline, instants.into());
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.all.contains(&anchors) {
+            return true;
+        }
+        let has_room = waiting.due.len() < HELD_MAX;
         if has_room {
-            held.push_back((due, (timeline, instants.into())));
+            waiting.all.insert(anchors.clone());
+            waiting.due.push_back((due, anchors));
         }
         has_room
     }
 
     /// Takes what is due. Where the clock was set back, what came before that goes first all the same.
     pub(super) fn take_due(&self, now: Timestamp) -> Vec<Anchors> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let n_due = held.iter().take_while(|(due, _)| *due <= now).count();
-        held.drain(..n_due).map(|(_, anchors)| anchors).collect()
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let n_due = waiting.due.iter().take_while(|(due, _)| *due <= now).count();
+        let taken: Vec<Anchors> = waiting.due.drain(..n_due).map(|(_, anchors)| anchors).collect();
+        for anchors in &taken {
+            waiting.all.remove(anchors);
+        }
+        taken
     }
 }
 
@@ -53,6 +69,7 @@ mod tests {
         let (held, at) = (Held::default(), Timestamp::from_ms);
         assert!(held.hold(at(10), timeline(), vec![at(1), at(2)]));
         assert!(held.hold(at(20), timeline(), vec![at(3)]));
+        assert!(held.hold(at(25), timeline(), vec![at(3)]), "it waits already");
         assert!(held.hold(at(20), timeline(), vec![]), "nothing takes no room");
         assert_eq!(held.take_due(at(9)), []);
         assert_eq!(held.take_due(at(19)), [(timeline(), [at(1), at(2)].into())]);
@@ -63,9 +80,10 @@ mod tests {
     #[test]
     fn there_is_room_for_so_many() {
         let (held, at) = (Held::default(), Timestamp::from_ms);
-        assert!((0..HELD_MAX).all(|_| held.hold(at(1), timeline(), vec![at(0)])));
-        assert!(!held.hold(at(1), timeline(), vec![at(0)]));
+        assert!((0..).take(HELD_MAX).all(|ms| held.hold(at(1), timeline(), vec![at(ms)])));
+        assert!(!held.hold(at(1), timeline(), vec![at(-1)]));
+        assert!(held.hold(at(1), timeline(), vec![at(0)]), "it waits already");
         assert_eq!(held.take_due(at(1)).len(), HELD_MAX);
-        assert!(held.hold(at(1), timeline(), vec![at(0)]));
+        assert!(held.hold(at(1), timeline(), vec![at(-1)]));
     }
 }

@@ -28,8 +28,8 @@ const INSTANTS_PER_TURN: usize = 40;
 /// What becomes of an anchor whose answer is provisional: that a recording which follows within the minute has a nearer
 /// keyframe is what mostly happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Edge {
-    /// It waits until nothing is expected to follow any more, and is rendered then if no other keyframe is.
+pub(super) enum Edge {
+    /// It waits for ten minutes, and is shown by whatever answers then.
     HeldBack,
     /// It is rendered.
     Rendered,
@@ -47,14 +47,20 @@ pub(super) enum Turn {
 impl Pipeline {
     /// Takes one turn, and queues the next.
     pub(super) async fn prerender_turn(&self, job: &Job, timeline: &Timeline, recording: &RecordingId, n_done: usize) {
-        if let Turn::More(n_done) = self.prerender(timeline, recording, n_done).await {
+        if let Turn::More(n_done) = self.prerender(timeline, recording, n_done, Edge::HeldBack).await {
             let next = Job::Prerender { timeline: *timeline, recording: recording.clone(), n_done };
             self.0.queue.push(self.0.queue.urgency(job), next);
         }
     }
 
     /// Renders a turn's worth of a recording's anchors behind the first `n_done`, and notes when all are done.
-    pub(super) async fn prerender(&self, timeline: &Timeline, recording: &RecordingId, n_done: usize) -> Turn {
+    pub(super) async fn prerender(
+        &self,
+        timeline: &Timeline,
+        recording: &RecordingId,
+        n_done: usize,
+        edge: Edge,
+    ) -> Turn {
         let (timeline, id) = (*timeline, recording.clone());
         let row = match self.write(move |catalog, _| catalog.row(&timeline, &id)).await {
             Ok(row) => row,
@@ -74,7 +80,7 @@ impl Pipeline {
         let turn = instants.get(n_done..).unwrap_or_default();
         let turn = &turn[..turn.len().min(INSTANTS_PER_TURN)];
         let renditions = &self.0.config.prerender.renditions;
-        let rendered = self.prerender_instants(timeline, turn, renditions, Edge::HeldBack).await;
+        let rendered = self.prerender_instants(timeline, turn, renditions, edge).await;
         if let Err(ThumbError::Busy) = rendered {
             let job = Job::Prerender { timeline, recording: recording.clone(), n_done };
             Queue::push_later(Arc::clone(&self.0), BUSY_PAUSE, job);
@@ -114,10 +120,15 @@ impl Pipeline {
     }
 
     /// Renders anchors that were held back, by whatever keyframe answers for them now.
-    pub(super) async fn render_held(&self, timeline: Timeline, instants: &[Timestamp]) {
+    pub(super) async fn render_held(&self, timeline: Timeline, instants: &Arc<[Timestamp]>) {
         let renditions = &self.0.config.prerender.renditions;
-        if let Err(error) = self.prerender_instants(timeline, instants, renditions, Edge::Rendered).await {
-            tracing::debug!(%error, "anchors that were held back are not rendered");
+        match self.prerender_instants(timeline, instants, renditions, Edge::Rendered).await {
+            Ok(()) => {}
+            Err(ThumbError::Busy) => {
+                let job = Job::Anchors { timeline, instants: Arc::clone(instants) };
+                Queue::push_later(Arc::clone(&self.0), BUSY_PAUSE, job);
+            }
+            Err(error) => tracing::warn!(%error, "anchors that were held back are not wholly prerendered"),
         }
     }
 
@@ -136,14 +147,19 @@ impl Pipeline {
         let (Some(first), Some(last)) = (instants.first(), instants.last()) else { return Ok(()) };
         let window = Span { start: *first, end: *last };
         let located = self.0.parts.thumbs.locate_all(timeline, window, instants.to_vec()).await?;
-        let mut located: Vec<Located> = located.into_iter().flatten().collect();
-        if edge == Edge::HeldBack {
-            let provisional: Vec<_> = located.iter().filter(|it| it.is_provisional).map(|it| it.asked).collect();
-            let due = self.0.parts.clock.now().plus_ms(SETTLED_AFTER_MS);
-            if self.0.held.hold(due, timeline, provisional) {
-                located.retain(|located| !located.is_provisional);
-            }
+        let is_held = |located: &Located| edge == Edge::HeldBack && located.is_provisional;
+        let (held, located): (Vec<_>, Vec<_>) = located.into_iter().flatten().partition(is_held);
+        self.store_located(located, renditions).await?;
+        // Behind what may have to be done again.
+        let due = self.0.parts.clock.now().plus_ms(SETTLED_AFTER_MS);
+        if self.0.held.hold(due, timeline, held.iter().map(|located| located.asked).collect()) {
+            return Ok(());
         }
+        self.store_located(held, renditions).await
+    }
+
+    /// Makes sure that these keyframes are stored in all renditions.
+    async fn store_located(&self, located: Vec<Located>, renditions: &[Rendition]) -> Result<(), ThumbError> {
         // One keyframe may answer for several instants.
         let distinct: BTreeMap<(MediaId, i64), Located> =
             located.into_iter().map(|located| ((located.media, located.at_ms), located)).collect();

@@ -151,7 +151,8 @@ impl Queue {
             return;
         }
         if work.queued.len() >= QUEUED_MAX {
-            work.is_overflown |= lane != LISTED;
+            // These the catalog knows of.
+            work.is_overflown |= matches!(job, Job::Scan { .. } | Job::Prerender { .. });
             return;
         }
         if work.queued.insert(job.clone()) {

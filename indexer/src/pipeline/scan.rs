@@ -12,7 +12,7 @@ use stills_model::keyframe::ByteRange;
 use stills_model::keyframe_index::KeyframeIndex;
 use stills_model::leap::{self, Leaps};
 
-use super::prerender::Turn;
+use super::prerender::{Edge, Turn};
 use super::queue::{Job, Queue};
 use super::{Entry, Pipeline, Space, SubmitError, entry_kind};
 use crate::catalog::Finished;
@@ -130,7 +130,7 @@ impl Pipeline {
         // Media fetched whole is rendered from at once: later it would have to be fetched again.
         if held.is_some() {
             let mut n_done = 0;
-            while let Turn::More(more) = self.prerender(&timeline, &recording, n_done).await {
+            while let Turn::More(more) = self.prerender(&timeline, &recording, n_done, Edge::Rendered).await {
                 n_done = more;
             }
             return;

@@ -94,6 +94,8 @@ impl Thumbs {
         class: Class,
         landing: Option<Arc<Landing<ThumbKey>>>,
     ) -> Result<(Bytes, Option<Luma>), Fault> {
+        // What still grows may be whole in a moment.
+        let may_heal = plan.as_ref().map_or(!located.is_settled, |plan| plan.is_growing);
         let began = Instant::now();
         let rendered = match plan {
             Ok(plan) => self.decode(located, &plan, renditions, class).await,
@@ -107,8 +109,7 @@ impl Thumbs {
                 if fault.kind == FaultKind::Gone {
                     self.set_gone(located).await;
                 }
-                // What still grows may be whole in a moment.
-                for rendition in renditions.iter().filter(|_| located.is_settled) {
+                for rendition in renditions.iter().filter(|_| !may_heal) {
                     self.0.faults.remember(key_of(located, *rendition), &fault);
                 }
                 Err(fault)

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 pub(crate) const START_MS: i64 = 1_757_371_980_000;
 
 /// What a test waits for at most; far beyond what a busy machine needs.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) const TIMELINE: Timeline =
     Timeline { user: UserId::from_bytes([0xab; 12]), device: DeviceId::from_bytes([7; 12]) };

@@ -1,12 +1,14 @@
 //! The disk gets full at any moment of a load. What is stored is shown meanwhile, nothing acknowledged is lost, and
 //! everything goes on by itself once there is room.
 
+use std::time::Instant;
+
 use super::{Acknowledged, Sent, announce, are_whole, is_shown, minute, send};
 use crate::harness::dice::Dice;
 use crate::harness::tmpfs::Tmpfs;
 use crate::harness::{Camera, Setup, Stills, event, wait};
 
-const DISK_BYTES: u64 = 64 << 20;
+const DISK_BYTES: u64 = 256 << 20;
 
 /// Plays so many rounds.
 ///
@@ -44,14 +46,18 @@ pub async fn rounds(count: u32, seed: u64, mut each: impl FnMut(u32, &str)) {
             .await;
         acknowledged.take(sent).await;
         disk.free();
+        let began = Instant::now();
         wait::until("readiness says so", async || stills.admin("/readyz").await.status == 200).await;
+        let ready = began.elapsed();
         acknowledged.check(&stills, 20_000, &format!("round {round}")).await;
+        let whole = began.elapsed();
         if dice.roll(0, 2) == 0 {
             stills.kill9().await;
             stills.start_again().await;
             acknowledged.check(&stills, 20_000, &format!("round {round}, after a kill")).await;
         }
-        each(round, &format!("{:?}", (acknowledged.there.len(), acknowledged.deleted.len())));
+        let counts = (acknowledged.there.len(), acknowledged.deleted.len());
+        each(round, &format!("{counts:?}; with room again ready after {ready:?}, whole and looked at after {whole:?}"));
         let surplus = acknowledged.there.len().saturating_sub(40);
         acknowledged.there.drain(1..=surplus);
         let surplus = acknowledged.deleted.len().saturating_sub(20);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use stills_model::event::EventKind;
 use stills_model::time::{DAY_MS, HOUR_MS, Span};
 
+use super::super::block::Block;
 use super::super::{CatalogError, FoldCursor, Folded};
 use super::{Catalog, NOW, at, available, device, event, fold_all, open, recording, scan_all, timeline, visible};
 
@@ -109,6 +110,9 @@ fn readers_miss_nothing_while_recordings_move() {
     let (seen, is_over) = (visible(&catalog), AtomicBool::new(false));
     let media =
         catalog.row(&timeline(1), &recording(9)).expect("row").and_then(|row| row.indexed).expect("indexed").media;
+    let (asked, later) = (at(9 * 60_000 + 4900), at(2 * DAY_MS));
+    let located = catalog.locate(timeline(1), asked, later).expect("locate");
+    assert!(located.is_ok(), "{located:?}");
     std::thread::scope(|scope| {
         let read = || {
             let mut n_reads = 0;
@@ -116,6 +120,7 @@ fn readers_miss_nothing_while_recordings_move() {
                 assert_eq!(visible(&catalog), seen);
                 assert!(catalog.is_media_shown(&timeline(1), &media).expect("shown"));
                 assert!(catalog.keyframe(&timeline(1), &media, 4000).expect("keyframe").is_some());
+                assert_eq!(catalog.locate(timeline(1), asked, later).expect("locate"), located);
                 n_reads += 1;
             }
         };
@@ -128,6 +133,25 @@ fn readers_miss_nothing_while_recordings_move() {
         is_over.store(true, Ordering::Relaxed);
         readers.into_iter().for_each(|reader| reader.join().expect("a reader"));
     });
+}
+
+/// The check sum keeps damage away from it; what has the right sum and is wrong all the same must not end the server.
+#[test]
+fn a_block_that_is_wrong_is_told_from_a_right_one_or_read() {
+    let dir = tempfile::tempdir().expect("dir");
+    let catalog = filled(&dir);
+    fold_all(&catalog);
+    let place = catalog.place(&timeline(1), at(60_000).hour()).expect("place").expect("folded");
+    let bytes = catalog.hours.read(&place).expect("read").expect("whole");
+    assert_eq!(Block::decode(&bytes).expect("a block").encode().expect("encoded"), bytes);
+    for n in 0..bytes.len() {
+        assert!(Block::decode(&bytes[..n]).is_err(), "cut at {n}");
+        for bit in 0..8 {
+            let mut wrong = bytes.clone();
+            wrong[n] ^= 1 << bit;
+            let _ = Block::decode(&wrong);
+        }
+    }
 }
 
 /// What a crash leaves on the disk may still point to a block that was replaced: its bytes are there until it does not.

@@ -36,7 +36,8 @@ pub(crate) async fn run(place: &Path) -> io::Result<()> {
             // Of the server alone: what scans take meanwhile is not the price of an event.
             let cpu = || procfs::tree(origin).first().map_or(0.0, |process| process.cpu.as_secs_f64());
             let before = cpu();
-            let load = Load { address, token: stills.owner(), script, connections: CONNECTIONS, seconds: SECONDS };
+            let load =
+                Load { address, token: Some(stills.owner()), script, connections: CONNECTIONS, seconds: SECONDS };
             let counted = wrk::run(&load)?;
             let events = counted.requests * f64::from(per_request);
             sheet.add(name, "events/s", events / counted.seconds);

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use e2e::harness::program::Program;
 use e2e::harness::stills::thumb_sized;
-use e2e::harness::{Camera, START, Search, Setup, Stills, procfs, wait};
+use e2e::harness::{Camera, START, Search, Setup, Stills, procfs, signed, wait};
 
 use crate::inputs;
 use crate::sheet::{Goal, Sheet};
@@ -27,6 +27,9 @@ const SIZE: (u32, u32) = (248, 186);
 
 /// Entries of the search page, the most there are.
 const ENTRIES: i64 = 1000;
+
+/// Digits of an `ETag` in a URL.
+const VERSION_LEN: usize = 12;
 
 const CONNECTIONS: usize = 32;
 
@@ -45,6 +48,8 @@ impl Rounds {
 const STATIC: &str = "NGINX, files";
 const CACHE: &str = "NGINX, bare cache";
 const OURS: &str = "our NGINX configuration";
+const VERSIONED: &str = "our NGINX configuration, URLs with a version";
+const SIGNED: &str = "our NGINX configuration, signed URLs";
 const HOT: &str = "origin, memory";
 const VOLUMES: &str = "origin, volumes";
 const PREBUILT: &str = "NGINX, a file of a page's size";
@@ -71,6 +76,14 @@ pub(crate) async fn run(place: &Path, rounds: Rounds, only: Option<&str>) -> io:
     let window = (START, START + MINUTES * 60_000);
     let targets: Vec<String> =
         (0..PICTURES).map(|n| thumb_sized(&camera, window, n * MINUTES * 60_000 / PICTURES, SIZE)).collect();
+    let mut versioned = Vec::new();
+    for target in &targets {
+        let answer = hot.get(target).await.expect(200);
+        let tag = answer.header("etag").trim_matches('"');
+        versioned.push(format!("{target}?v={}", tag.get(..VERSION_LEN).unwrap_or(tag)));
+    }
+    let query = signed::Window::new(&camera.user, &camera.device, window.0, window.1).query();
+    let signed: Vec<String> = targets.iter().map(|target| format!("{target}?{query}")).collect();
     let search = Search::new(&camera, window, MINUTES * 60_000 / ENTRIES);
     let (page, shared) = ([search.target()], [search.with("urls=shared").target()]);
     let files = tempfile::tempdir()?;
@@ -89,6 +102,8 @@ pub(crate) async fn run(place: &Path, rounds: Rounds, only: Option<&str>) -> io:
         case(STATIC, peers.files, peers.program.id(), &targets[..]),
         case(CACHE, peers.cache, peers.program.id(), &targets),
         case(OURS, nginx, nginx_id, &targets),
+        case(VERSIONED, nginx, nginx_id, &versioned),
+        case(SIGNED, nginx, nginx_id, &signed),
         case(HOT, hot_at, hot_id, &targets),
         case(VOLUMES, cold_at, cold_id, &targets),
         case(PREBUILT, peers.files, peers.program.id(), &prebuilt),
@@ -106,7 +121,7 @@ pub(crate) async fn run(place: &Path, rounds: Rounds, only: Option<&str>) -> io:
             let asked = asked(&hot).await;
             let load = Load {
                 address: case.address,
-                token: stills.owner(),
+                token: (case.name != SIGNED).then_some(stills.owner()),
                 script: wrk::gets(case.targets),
                 connections: CONNECTIONS,
                 seconds,
@@ -120,7 +135,7 @@ pub(crate) async fn run(place: &Path, rounds: Rounds, only: Option<&str>) -> io:
             sheet.add(case.name, UNIT, counted.requests / cpu);
             sheet.add(case.name, UNIT_WALL, counted.requests / counted.seconds);
             sheet.add(case.name, "ms, 99 %", counted.p99_ms);
-            if case.name == OURS {
+            if [OURS, VERSIONED, SIGNED].contains(&case.name) {
                 sheet.add(
                     case.name,
                     "requests to the origin per answer",
@@ -136,6 +151,8 @@ pub(crate) async fn run(place: &Path, rounds: Rounds, only: Option<&str>) -> io:
     for (of, to, goal) in [
         (CACHE, STATIC, None),
         (OURS, CACHE, Some(Goal::AtLeast(0.6))),
+        (VERSIONED, CACHE, Some(Goal::AtLeast(0.6))),
+        (SIGNED, CACHE, Some(Goal::AtLeast(0.6))),
         (HOT, STATIC, Some(Goal::AtLeast(1.0))),
         (VOLUMES, STATIC, Some(Goal::AtLeast(0.8))),
         (PAGE, PREBUILT, Some(Goal::AtLeast(0.5))),
