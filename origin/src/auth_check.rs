@@ -17,6 +17,8 @@ const EPOCH: HeaderName = HeaderName::from_static("stills-cache-epoch");
 /// Answers NGINX.
 pub(crate) async fn get(app: &App, parts: &Parts) -> Result<Reply, Problem> {
     let original = parts.headers.get(ORIGINAL_URI).and_then(|uri| uri.to_str().ok()).unwrap_or_default();
+    // What is behind it is no part of what is asked for, and the origin's own routes never see it.
+    let original = original.split('#').next().unwrap_or_default();
     let (path, query) = original.split_once('?').map_or((original, None), |(path, query)| (path, Some(query)));
     let credentials = Credentials::from_headers_or_query(&parts.headers, query)?;
     let route = Route::parse(app.config().public.prefix.as_str(), path);

@@ -181,6 +181,8 @@ async fn signatures_that_do_not_open_it() {
         ("without an end of life", format!("{key}&{signature}")),
         ("two signatures", format!("{}&{signature}", warm.signature)),
         ("two keys", format!("{}&key=k2", warm.signature)),
+        ("a second key without a value", format!("key&{}", warm.signature)),
+        ("a second end of life behind a parameter", format!("expires&v=1&{}", warm.signature)),
         ("encoded names", format!("{expires}&{key}&signatur%65={text}")),
     ]);
     for (name, query) in refused {
@@ -263,6 +265,11 @@ async fn no_credential_is_written_anywhere() {
     let narrow = token::hs256(&claims_with("thumbnails:read", &json!({"device_id": DEVICE})));
     stills.get_as(&narrow, &target).await.expect(200);
     stills.get_as(&token::with_scope("images:read"), &target).await.expect(403);
+    // What names a secret in its path is not logged by it, whatever the rest looks like.
+    let job_secret = "s3cr3ts3cr3ts3cr3t";
+    let thumb_like = target.trim_start_matches('/');
+    stills.get(&format!("/v1/jobs/j-1/{job_secret}.jpg/{thumb_like}")).await.expect(404);
+    stills.ask(Method::POST, &format!("{target}?{signature}")).send().await.expect(405);
     let mark = thumb(&Camera::first(), window, 59_999);
     stills.ask(Method::GET, &format!("{mark}?{signature}x")).send().await.expect(401);
     stills.get_as(&narrow, &mark).await.expect(200);
@@ -271,6 +278,15 @@ async fn no_credential_is_written_anywhere() {
         written("").iter().any(|(path, bytes)| path.ends_with("access.log") && find(bytes, mark.as_bytes()))
     })
     .await;
+    let refused = wait::some("what NGINX refused itself is logged", async || {
+        let (_, log) = written("").into_iter().find(|(path, _)| path.ends_with("access.log"))?;
+        let log = String::from_utf8_lossy(&log).into_owned();
+        log.lines().find(|line| line.contains("\"status\":405")).map(str::to_owned)
+    })
+    .await;
+    for said in ["\"method\":\"POST\"", "\"credential\":\"signed\""] {
+        assert!(refused.contains(said), "{refused}");
+    }
     assert!(written("cache-auth").len() >= 3 && written("cache-pictures").len() >= 2);
 
     let text = signature.split("signature=").nth(1).expect("a signature");
@@ -282,6 +298,7 @@ async fn no_credential_is_written_anywhere() {
         claims_of(stills.owner()),
         signature_of(&narrow),
         claims_of(&narrow),
+        job_secret.to_owned(),
         token::SECRET.to_owned(),
         String::from_utf8_lossy(signed::SECRET).into_owned(),
     ];
